@@ -1,0 +1,361 @@
+"""Every setting: the annotated file, overridden by `TELEMETRY_…` variables, overridden by flags.
+
+Durations are written `100ms`, `15s`, `5m`, `12h`, `7d`; sizes in bytes may be written `64KiB`, `4MiB`. Each variable
+may also be given as `…_FILE`, a path whose content is the value, which is how secrets reach a container.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
+
+from telemetry.errors import ConfigurationError
+
+PREFIX = "TELEMETRY_"
+SEARCHED = (Path("config/telemetry.yaml"), Path("/etc/telemetry/telemetry.yaml"))
+"""Where the settings file is looked for when neither `--config` nor `TELEMETRY_CONFIG` names one."""
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+
+def parse_duration(value: Any) -> Any:
+    """`"5m"` as a timedelta; a plain number is seconds."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", value.strip())):
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    if isinstance(value, str):
+        raise ValueError("write a duration as 100ms, 15s, 5m, 12h or 7d")
+    return value
+
+
+def format_duration(value: timedelta) -> str:
+    """The shortest way to write a duration that `parse_duration` reads back."""
+    for unit, seconds in sorted(_UNITS.items(), key=lambda item: -item[1]):
+        amount = value.total_seconds() / seconds
+        if amount >= 1 and amount == int(amount):
+            return f"{int(amount)}{unit}"
+    return f"{value.total_seconds()}s"
+
+
+def parse_size(value: Any) -> Any:
+    """`"4MiB"` as a number of bytes."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+)\s*(B|KiB|MiB|GiB)?", value.strip())
+        if match is None:
+            raise ValueError("write a size as 65536, 64KiB, 4MiB or 1GiB")
+        return int(match[1]) * _SIZES[match[2] or ""]
+    return value
+
+
+Duration = Annotated[
+    timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration), Field(gt=timedelta(0))
+]
+Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """Part of the settings; an unknown key is an error, because a misspelt setting must not be silently ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DatabaseSettings(Section):
+    """Where the readings are stored."""
+
+    url: SecretStr = Field(SecretStr("postgresql://localhost:5432/telemetry"), description="PostgreSQL connection URL")
+    engine: Literal["auto", "timescaledb", "postgres"] = Field(
+        "auto",
+        description="auto takes TimescaleDB where the server offers it; decided once, by the first migration",
+    )
+    pool_size: int = Field(8, ge=1, le=200, description="Connections that one process of the API opens at the most")
+    connect_timeout: Duration = Field("10s", description="How long a connection attempt may take")  # type: ignore[assignment]
+    migrations: list[Path] = Field([], description="Further folders with numbered migrations, for domains of one's own")
+    reader_password: SecretStr | None = Field(
+        None,
+        description="Password that `db migrate` gives the read-only role telemetry_reader; none leaves it as it is",
+    )
+
+
+class TlsSettings(Section):
+    """Encryption towards the broker."""
+
+    enabled: bool = Field(False, description="Speak TLS with the broker")
+    ca_file: Path | None = Field(
+        None, description="Certificate authority that signed the broker's certificate; none = the system's"
+    )
+    cert_file: Path | None = Field(None, description="Client certificate, where the broker asks for one")
+    key_file: Path | None = Field(None, description="Key of the client certificate")
+
+
+class MqttSettings(Section):
+    """The broker and our session with it."""
+
+    host: str = Field("localhost", description="Broker host")
+    port: Port = Field(1883, description="Broker port; 8883 with TLS as a rule")
+    username: str | None = Field(None, description="User at the broker")
+    password: SecretStr | None = Field(None, description="Password at the broker")
+    client_id: str = Field(
+        "telemetry-ingest",
+        pattern=r"^[A-Za-z0-9._:-]{1,128}$",
+        description="Name of the persistent session; one per process that ingests",
+    )
+    topic_root: str = Field(
+        "city/v1", pattern=r"^[^+#\x00]+$", description="Topics are {topic_root}/{domain}/{device_id}"
+    )
+    keep_alive: Duration = Field("15s", description="The broker declares us gone after 1.5 times this silence")  # type: ignore[assignment]
+    receive_maximum: int = Field(
+        20_000, ge=20, le=65_535, description="Messages in flight that the broker may hold unacknowledged"
+    )
+    session_expiry: Duration = Field("7d", description="How long the broker keeps our messages while we are away")  # type: ignore[assignment]
+    tls: TlsSettings = TlsSettings()
+
+    @field_validator("topic_root")
+    @classmethod
+    def _no_outer_slash(cls, value: str) -> str:
+        if value != value.strip("/") or "//" in value:
+            raise ValueError("no slash at either end and none doubled, e.g. city/v1")
+        return value
+
+
+class IngestSettings(Section):
+    """From message to committed row."""
+
+    batch_rows: int = Field(5_000, ge=1, le=60_000, description="A batch is closed at this many messages")
+    batch_bytes: Size = Field("4MiB", description="… or at this many payload bytes")  # type: ignore[assignment]
+    batch_age: Duration = Field("100ms", description="… or at this age of its first message, whichever comes first")  # type: ignore[assignment]
+    max_payload_bytes: Size = Field("1MiB", description="A larger payload is quarantined as oversize")  # type: ignore[assignment]
+    max_lateness: Duration = Field("7d", description="Older readings are quarantined as clock_past")  # type: ignore[assignment]
+    max_future: Duration = Field("5m", description="Readings further ahead are quarantined as clock_future")  # type: ignore[assignment]
+    unknown_devices: Literal["auto", "quarantine"] = Field(
+        "auto",
+        description="auto registers a device on first sight; quarantine keeps its messages as unknown_device",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address on which ingest shows its metrics")
+    metrics_port: int = Field(9464, ge=0, le=65535, description="Port of /metrics of ingest; 0 = none")
+
+
+class ApiSettings(Section):
+    """The HTTP service."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: Port = Field(8000, description="Port to listen on")
+    max_values: int = Field(
+        500_000, ge=1, description="Buckets x series that one answer may have; more is refused before it runs"
+    )
+    max_page: int = Field(
+        10_000, ge=1, le=100_000, description="Rows that one page of readings, devices or quarantine may have"
+    )
+    statement_timeout: Duration = Field("30s", description="A query that runs longer is ended with 503")  # type: ignore[assignment]
+
+
+class MaintainSettings(Section):
+    """Upkeep: partitions ahead, roll-ups after late data, retention."""
+
+    interval: Duration = Field("15s", description="Pause between two rounds of upkeep")  # type: ignore[assignment]
+    partitions_ahead: int = Field(
+        3, ge=1, le=60, description="Days for which partitions exist in advance (postgres engine)"
+    )
+
+
+class RetentionSettings(Section):
+    """How long things are kept."""
+
+    readings: Duration = Field("1825d", description="Raw readings; roll-ups stay for ever")  # type: ignore[assignment]
+    quarantine: Duration = Field("90d", description="Quarantined messages")  # type: ignore[assignment]
+    columnstore_after: Duration = Field(
+        "8d", description="Age at which chunks move to the columnstore (timescaledb engine)"
+    )  # type: ignore[assignment]
+
+
+class DomainSettings(Section):
+    """Domains beyond the built-in ones."""
+
+    directories: list[Path] = Field(
+        [], description="Further folders with domain files; their migrations go to database.migrations"
+    )
+
+
+class LoggingSettings(Section):
+    """What the processes say on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least important line that is shown"
+    )
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto is console on a terminal and JSON lines elsewhere"
+    )
+
+
+class Settings(BaseSettings):
+    """All settings of every command."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    timezone: str = Field(
+        "Europe/Paris", description="IANA time zone of the city: the days of the daily roll-ups are its days"
+    )
+    database: DatabaseSettings = DatabaseSettings()
+    mqtt: MqttSettings = MqttSettings()
+    ingest: IngestSettings = IngestSettings()
+    api: ApiSettings = ApiSettings()
+    maintain: MaintainSettings = MaintainSettings()
+    retention: RetentionSettings = RetentionSettings()
+    domains: DomainSettings = DomainSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError("an IANA time zone is needed, e.g. Europe/Paris or UTC") from error
+        return value
+
+    @model_validator(mode="after")
+    def _nothing_is_lost(self) -> Settings:
+        """Refuses combinations under which accepted readings would vanish."""
+        if self.retention.readings <= self.ingest.max_lateness + timedelta(days=1):
+            raise ValueError(
+                "retention.readings must exceed ingest.max_lateness by more than a day, or late readings would vanish"
+            )
+        if self.retention.columnstore_after <= self.ingest.max_lateness:
+            raise ValueError(
+                "retention.columnstore_after must exceed ingest.max_lateness, or late readings would rewrite compressed data"
+            )
+        return self
+
+
+def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Reads the file, the variables and the overrides, in rising order of precedence.
+
+    Args:
+        config: the settings file; otherwise `TELEMETRY_CONFIG`, then the searched places; none at all is fine.
+        overrides: dotted names to values, as flags give them (`{"mqtt.port": 1884}`).
+
+    Raises:
+        ConfigurationError: the file is missing or not YAML, or a value is wrong; every fault is named.
+    """
+    path = settings_path(config)
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            assert isinstance(env_settings, EnvSettingsSource)
+            env_settings.env_vars = _variables()
+            return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, path)
+
+    try:
+        return Loaded(**_nested(overrides or {}))
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+    except SettingsError as error:
+        raise ConfigurationError(f"a TELEMETRY_ variable cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+        raise ConfigurationError(f"cannot read the settings file {path}: {error}") from error
+
+
+def settings_path(config: Path | None = None) -> Path | None:
+    """The settings file that `load_settings` reads, or None."""
+    variable = f"{PREFIX}CONFIG"
+    named = config or (Path(os.environ[variable]) if os.environ.get(variable) else None)
+    if named is not None and not named.is_file():
+        raise ConfigurationError(f"the settings file {named} does not exist; --config or {variable} named it")
+    return named or next((path for path in SEARCHED if path.is_file()), None)
+
+
+def _variables() -> dict[str, str | None]:
+    """The variables as pydantic-settings wants them, `…_FILE` replaced by the content of the file that it names.
+
+    A variable that names no setting is refused: a misspelt one would otherwise be ignored without a word.
+    """
+    found: dict[str, str | None] = {}
+    for variable, value in sorted(os.environ.items()):
+        if not variable.startswith(PREFIX) or variable == f"{PREFIX}CONFIG" or variable.startswith(f"{PREFIX}TEST_"):
+            continue
+        name = variable
+        if name.endswith("_FILE") and not _is_setting(name):
+            name, value = name.removesuffix("_FILE"), _read_secret(variable, value)
+        if not _is_setting(name):
+            raise ConfigurationError(f"{variable} names no setting; `telemetry config show` lists them all")
+        found[name.lower()] = value
+    return found
+
+
+def _is_setting(name: str) -> bool:
+    model: type[BaseModel] = Settings
+    *sections, last = name.removeprefix(PREFIX).lower().split("__")
+    for section in sections:
+        field = model.model_fields.get(section)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return False
+        model = field.annotation
+    return last in model.model_fields
+
+
+def _read_secret(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"{variable}: cannot read {path}: {error.strerror}") from error
+
+
+def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in dotted.items():
+        *sections, last = name.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = value
+    return tree
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors(include_url=False):
+        name = ".".join(str(part) for part in fault["loc"]) or "settings"
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{name}: there is no such setting; `telemetry config show` lists them all")
+        elif any(secret in name for secret in ("password", "url")):
+            lines.append(f"{name}: {fault['msg']}")
+        else:
+            given = f" (given: {fault['input']!r})" if fault["loc"] else ""
+            lines.append(f"{name}: {fault['msg'].removeprefix('Value error, ')}{given}")
+    return "\n".join(lines)
