@@ -1,0 +1,66 @@
+"""Connections to PostgreSQL, and what their failures mean in plain words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from telemetry.errors import ConfigurationError, Unavailable
+from telemetry.settings import Settings
+
+APPLICATION = "telemetry"
+
+
+async def connect(settings: Settings, purpose: str = "") -> asyncpg.Connection:
+    """One connection; `purpose` is shown in `pg_stat_activity`.
+
+    Raises:
+        Unavailable: the server does not answer now.
+        ConfigurationError: it answers, but the URL, user, password or database is wrong.
+    """
+    url = settings.database.url.get_secret_value()
+    try:
+        return await asyncpg.connect(
+            url,
+            timeout=settings.database.connect_timeout.total_seconds(),
+            server_settings={"application_name": f"{APPLICATION} {purpose}".strip(), "timezone": "UTC"},
+        )
+    except (ValueError, asyncpg.ClientConfigurationError) as error:
+        raise ConfigurationError(f"database.url is no PostgreSQL URL: {error}") from None
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        raise ConfigurationError(f"the database at {address(url)} refuses us: {error}; see database.url") from error
+    except (OSError, asyncio.TimeoutError, asyncpg.PostgresError) as error:
+        raise Unavailable(
+            f"the database at {address(url)} cannot be reached: {error or 'no answer in time'}"
+        ) from error
+
+
+@asynccontextmanager
+async def connection(settings: Settings, purpose: str = "") -> AsyncIterator[asyncpg.Connection]:
+    """A connection that is closed at the end of the block; errors as in `connect`."""
+    opened = await connect(settings, purpose)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+async def create_pool(settings: Settings, purpose: str = "") -> asyncpg.Pool:
+    """A pool of at most `database.pool_size` connections, opened lazily: it succeeds while the database is away."""
+    return await asyncpg.create_pool(
+        settings.database.url.get_secret_value(),
+        min_size=0,
+        max_size=settings.database.pool_size,
+        timeout=settings.database.connect_timeout.total_seconds(),
+        server_settings={"application_name": f"{APPLICATION} {purpose}".strip(), "timezone": "UTC"},
+    )
+
+
+def address(url: str) -> str:
+    """Host, port and database of a connection URL, without user and password, for messages."""
+    parts = urlsplit(url)
+    return f"{parts.netloc.rpartition('@')[2] or 'localhost'}{parts.path}"
