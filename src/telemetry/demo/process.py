@@ -1,0 +1,93 @@
+"""A process of the demo: one `telemetry` command, logging into a file, that never outlives the demo."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from telemetry.errors import TelemetryError
+
+_PR_SET_PDEATHSIG: Final = 1
+_STOP_S: Final = 20.0
+_LIBC = ctypes.CDLL(None)
+
+
+class ProcessDied(TelemetryError):
+    """A process of the demo ended by itself; the message carries the end of its log."""
+
+
+class DemoProcess:
+    """One `telemetry` command in a process of its own, as it is deployed."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._process = process
+
+    @classmethod
+    async def start(cls, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> DemoProcess:
+        """Starts `python -m telemetry …` in a session of its own, so that Ctrl-C reaches the demo alone."""
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "telemetry",
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid()),
+            )
+        return cls(name, process, log)
+
+    async def ended(self) -> ProcessDied:
+        """Waits for the process to end, and says what its log said last."""
+        code = await self._process.wait()
+        return ProcessDied(f"{self.name} ended by itself with code {code}; its log {self.log} ends:\n{self.tail()}")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.returncode is None
+
+    async def stop(self, within_s: float = _STOP_S) -> int:
+        """Asks it to end, in time by force; returns its exit code."""
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            return await asyncio.wait_for(self._process.wait(), within_s)
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            return await self._process.wait()
+
+    def tail(self, lines: int = 12) -> str:
+        """The last lines of the log, indented."""
+        try:
+            text = self.log.read_text(errors="replace")
+        except OSError as error:
+            return f"  (the log cannot be read: {error.strerror})"
+        return "\n".join(f"  {line}" for line in text.splitlines()[-lines:])
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """What the child does before it becomes the command: it asks the kernel to be killed when the demo is.
+
+    Nothing is lost by that: what was not committed was not acknowledged either, and the broker sends it again.
+    """
+
+    def before_exec() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return before_exec
