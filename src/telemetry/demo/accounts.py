@@ -11,6 +11,9 @@ import asyncpg
 
 from telemetry.simulate.device import SimulatedDevice
 
+_MARGIN = timedelta(seconds=5)
+"""For the time that passes until the simulator looks at its clock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
@@ -98,4 +101,4 @@ async def missing_past(database: asyncpg.Connection, fleet: Sequence[SimulatedDe
             now,
         )
         first = min(first, last or now - at_most)
-    return now - first
+    return now - first + _MARGIN if first < now else timedelta(0)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from telemetry.errors import ConfigurationError
+
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
@@ -26,3 +28,16 @@ class DemoOptions:
     api_port: int = 8000
     mqtt_port: int = 1883
     json_status: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what no city can be.
+
+        Raises:
+            ConfigurationError: the option is named with what it may be.
+        """
+        if self.devices < 1:
+            raise ConfigurationError(f"--devices {self.devices}: a city has at least one device")
+        if not 0 < self.rate <= 10_000:
+            raise ConfigurationError(f"--rate {self.rate:g}: choose more than 0 and up to 10000 messages per second")
+        if self.duration is not None and self.duration <= timedelta(0):
+            raise ConfigurationError("--duration: choose more than 0 seconds, or leave it out to run until Ctrl-C")

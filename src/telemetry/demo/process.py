@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from telemetry.errors import TelemetryError
 
@@ -33,8 +33,11 @@ class DemoProcess:
 
     @classmethod
     async def start(cls, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> DemoProcess:
-        """Starts `python -m telemetry …` in a session of its own, so that Ctrl-C reaches the demo alone."""
-        with log.open("ab") as output:
+        """Starts `python -m telemetry …` in a session of its own, so that Ctrl-C reaches the demo alone.
+
+        The log of the last time is kept beside the new one as `.log.1`.
+        """
+        with _fresh(log) as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -49,15 +52,15 @@ class DemoProcess:
             )
         return cls(name, process, log)
 
-    async def ended(self) -> ProcessDied:
-        """Waits for the process to end, and says what its log said last."""
-        code = await self._process.wait()
-        return ProcessDied(f"{self.name} ended by itself with code {code}; its log {self.log} ends:\n{self.tail()}")
+    def require_alive(self) -> None:
+        """Makes sure that it has not ended by itself.
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it has not ended yet."""
-        return self._process.returncode is None
+        Raises:
+            ProcessDied: it has; the end of its log is told.
+        """
+        if self._process.returncode is not None:
+            ended = f"{self.name} ended by itself with code {self._process.returncode}"
+            raise ProcessDied(f"{ended}; its log {self.log} ends:\n{self.tail()}")
 
     async def stop(self, within_s: float = _STOP_S) -> int:
         """Asks it to end, in time by force; returns its exit code."""
@@ -77,6 +80,12 @@ class DemoProcess:
         except OSError as error:
             return f"  (the log cannot be read: {error.strerror})"
         return "\n".join(f"  {line}" for line in text.splitlines()[-lines:])
+
+
+def _fresh(log: Path) -> BinaryIO:
+    if log.exists():
+        log.replace(log.with_suffix(".log.1"))
+    return log.open("wb")
 
 
 def _die_with(parent: int) -> Callable[[], None]:

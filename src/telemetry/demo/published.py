@@ -9,7 +9,7 @@ from typing import Any
 
 
 class PublishedLog:
-    """Follows a simulator's JSON log from its present end on.
+    """Follows the JSON log of one run of the simulator.
 
     Attributes:
         phase: `starting`, `backfill`, `live` or `done`.
@@ -21,7 +21,7 @@ class PublishedLog:
 
     def __init__(self, log: Path) -> None:
         self._log = log
-        self._offset = log.stat().st_size if log.exists() else 0
+        self._offset = 0
         self.phase = "starting"
         self.backfill_total = 0
         self.per_domain: Mapping[str, int] = {}

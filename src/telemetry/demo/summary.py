@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from telemetry.demo import http
 from telemetry.demo.accounts import Accounts
@@ -89,13 +88,11 @@ class Summary:
     def table(self) -> Table:
         """The accounts for people."""
         columns = ("published", "received", "stored", "duplicate", "quarantined")
-        table = Table("this run", box=None, padding=(0, 2), header_style="dim")
+        table = Table("This run", box=None, padding=(0, 2), header_style="dim")
         for column in columns:
             table.add_column(column, justify="right")
         for domain, account in self.domains.items():
             table.add_row(domain, *(f"{getattr(account, column):,}" for column in columns))
-        table.caption = Text(self.verdict(), style="green" if self.is_balanced and self.is_complete else "bold red")
-        table.caption_justify = "left"
         return table
 
 

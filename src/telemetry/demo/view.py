@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status as Spinner
 
+from telemetry.demo.summary import Summary
+
 PLAIN_EVERY_S: Final = 5.0
 """Seconds between two status lines where there is no terminal."""
 
@@ -24,8 +26,9 @@ class Status:
     """One second of a running demo; numbers count from its start.
 
     Attributes:
-        phase: `backfill`, `live` or `draining`.
+        phase: `starting`, `backfill`, `live` or `draining`.
         messages_per_s: messages taken in, over the last few seconds.
+        published: as the simulator said last.
         backfill_share: part of the past that is stored, 0 to 1.
         lag_s: seconds from the receipt of a message to its commit, or None before the first.
     """
@@ -42,15 +45,26 @@ class Status:
     lag_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What runs where: facts for scripts, and the same in words (Rich's markup)."""
+
+    facts: Mapping[str, Any]
+    text: str
+
+
 class View(Protocol):
     """Where a demo shows itself."""
+
+    def title(self, text: str) -> None:
+        """The first line."""
 
     @contextmanager
     def step(self, doing: str) -> Iterator[dict[str, str]]:
         """A step of the start; its result is put under `done` into the dictionary that it yields."""
         raise NotImplementedError
 
-    def ready(self, facts: Mapping[str, Any], text: str) -> None:
+    def ready(self, welcome: Welcome) -> None:
         """Everything runs and the first curve is there."""
 
     def status(self, status: Status) -> None:
@@ -59,21 +73,24 @@ class View(Protocol):
     def say(self, text: str) -> None:
         """A sentence between two status lines."""
 
-    def summary(self, facts: Mapping[str, Any], text: str) -> None:
+    def summary(self, summary: Summary) -> None:
         """The accounts after everything was drained."""
 
 
 class JsonView:
     """One JSON object a line on standard output: `status` each second, `ready` once, `summary` at the end."""
 
+    def title(self, text: str) -> None:
+        """Titles are for people."""
+
     @contextmanager
     def step(self, doing: str) -> Iterator[dict[str, str]]:
         """Steps are for people."""
         yield {}
 
-    def ready(self, facts: Mapping[str, Any], text: str) -> None:
+    def ready(self, welcome: Welcome) -> None:
         """The URLs, and how long the start took."""
-        self._write("ready", facts)
+        self._write("ready", welcome.facts)
 
     def status(self, status: Status) -> None:
         """The second's numbers."""
@@ -83,9 +100,9 @@ class JsonView:
         """Sentences go to standard error, so that every line of the output is JSON."""
         sys.stderr.write(f"{text}\n")
 
-    def summary(self, facts: Mapping[str, Any], text: str) -> None:
+    def summary(self, summary: Summary) -> None:
         """The accounts."""
-        self._write("summary", facts)
+        self._write("summary", summary.facts())
 
     def _write(self, event: str, facts: Mapping[str, Any]) -> None:
         sys.stdout.write(json.dumps({"event": event, **facts}) + "\n")
@@ -100,6 +117,10 @@ class TerminalView:
         self._spinner: Spinner | None = None
         self._next_plain = 0.0
 
+    def title(self, text: str) -> None:
+        """The first line, in bold."""
+        self._console.print(f"[bold]{escape(text)}[/]\n", soft_wrap=True)
+
     @contextmanager
     def step(self, doing: str) -> Iterator[dict[str, str]]:
         """Shows what is being done, then what it came to and how long it took."""
@@ -113,12 +134,14 @@ class TerminalView:
         done = escape(result.get("done", doing))
         self._console.print(f"  [green]✓[/] {done:<58}[dim]{time.monotonic() - begun:6.1f} s[/]")
 
-    def ready(self, facts: Mapping[str, Any], text: str) -> None:
+    def ready(self, welcome: Welcome) -> None:
         """The URLs and what to try."""
-        self._console.print(f"\n{text}\n", soft_wrap=True)
+        self._console.print(f"\n{welcome.text}\n", soft_wrap=True)
 
     def status(self, status: Status) -> None:
-        """The live line."""
+        """The live line, once the city has begun."""
+        if status.phase == "starting":
+            return
         line = status_line(status)
         if self._console.is_terminal:
             self._show(line)
@@ -131,10 +154,14 @@ class TerminalView:
         self._hide()
         self._console.print(text, soft_wrap=True)
 
-    def summary(self, facts: Mapping[str, Any], text: str) -> None:
-        """The accounts as a table of words."""
+    def summary(self, summary: Summary) -> None:
+        """The accounts as a table, and what they prove."""
         self._hide()
-        self._console.print(f"\n{text}", soft_wrap=True)
+        self._console.print()
+        self._console.print(summary.table())
+        style = "green" if summary.is_balanced and summary.is_complete else "bold red"
+        self._console.print(f"\n  [{style}]{escape(summary.verdict())}[/]", soft_wrap=True)
+        self._console.print("  Everything has stopped; the data is kept.", style="dim")
 
     def _show(self, text: str) -> None:
         if not self._console.is_terminal:

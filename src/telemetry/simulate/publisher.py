@@ -33,8 +33,7 @@ BATCH: Final = 96
 
 _TICK_S: Final = 0.02
 _CATCH_UP_S: Final = 1.0
-_BACKFILL_REPORT_S: Final = 0.5
-_LIVE_REPORT_S: Final = 10.0
+_REPORT_S: Final = 1.0
 _GRACE_S: Final = 15.0
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -150,7 +149,7 @@ class _Publishing:
         for start in range(0, len(times), BATCH):
             for device in self._fleet:
                 await self._publish(device, times[start : start + BATCH])
-                self._report("backfill", _BACKFILL_REPORT_S, total=total)
+                self._report("backfill", total=total)
         if total:
             log.info("simulate_backfilled", detail="The past is handed over.", total=total)
 
@@ -167,7 +166,7 @@ class _Publishing:
                 device = order[turn % len(order)]
                 await self._publish(device, [self._now(device)])
             sent = due
-            self._report("live", _LIVE_REPORT_S, rate=rate)
+            self._report("live", rate=rate)
             await asyncio.sleep(_TICK_S)
 
     async def _publish(self, device: SimulatedDevice, times: Sequence[datetime]) -> None:
@@ -186,9 +185,9 @@ class _Publishing:
         self._last[device.device_id] = now
         return now
 
-    def _report(self, phase: str, every_s: float, **facts: float) -> None:
+    def _report(self, phase: str, **facts: float) -> None:
         if time.monotonic() >= self._next_report:
-            self._next_report = time.monotonic() + every_s
+            self._next_report = time.monotonic() + _REPORT_S
             log.info("simulate_progress", phase=phase, **facts, **self._published.as_dict())
 
 

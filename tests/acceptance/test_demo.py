@@ -1,0 +1,242 @@
+"""`telemetry demo` as a new user meets it: everything starts, answers, adds up and is gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from telemetry.demo.mosquitto import free_port
+
+DOMAINS = {"energy", "lighting", "parking", "waste"}
+PUBLISHERS = 5
+TRIES = 200
+
+
+class RunningDemo:
+    """A demo in a process of its own, with its JSON lines."""
+
+    def __init__(self, data_dir: Path, *flags: str, path: str | None = None) -> None:
+        self.data_dir = data_dir
+        self.api_port, self.mqtt_port = free_port(), free_port()
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "telemetry", "demo", "--json-status"),
+                *("--data-dir", str(data_dir), "--rate", "200", "--devices", "200"),
+                *("--api-port", str(self.api_port), "--mqtt-port", str(self.mqtt_port)),
+                *flags,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PATH": path or os.environ["PATH"]},
+            cwd=next(folder for folder in data_dir.parents if folder.is_dir()),
+        )
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        """The next object of that event; the demo has ended if there is none."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said: dict[str, Any] = json.loads(line)
+            if said["event"] == event:
+                return said
+        raise AssertionError(f"the demo ended without {event}: {self.finish()}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal to the demo alone."""
+        self._process.send_signal(number)
+
+    def finish(self) -> tuple[int, str]:
+        """Exit code and standard error, once it has ended."""
+        _, error = self._process.communicate(timeout=60)
+        return self._process.returncode, error
+
+    def left_behind(self) -> list[str]:
+        """Command lines of processes that still work for this demo."""
+        return [
+            " ".join(process.info["cmdline"]) for process in psutil.process_iter(["cmdline"]) if self._owns(process)
+        ]
+
+    def close(self) -> None:
+        """Ends it by force where a test has failed."""
+        if self._process.poll() is None:
+            self._process.kill()
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
+        self._process.wait()
+
+    def _owns(self, process: psutil.Process) -> bool:
+        try:
+            environment = process.environ()
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            environment = {}
+        mentions = [*(process.info["cmdline"] or ()), environment.get("TELEMETRY_CONFIG", "")]
+        return any(str(self.data_dir) in text for text in mentions)
+
+
+@pytest.fixture
+def demos() -> Iterator[list[RunningDemo]]:
+    """Demos of a test; those that it leaves running are ended."""
+    started: list[RunningDemo] = []
+    yield started
+    for demo in started:
+        demo.close()
+
+
+def sentence(demo: RunningDemo) -> str:
+    """What a demo that cannot start says: no traceback, exit code not 0, nothing left."""
+    code, error = demo.finish()
+    assert code not in (0, -signal.SIGSEGV)
+    assert "Traceback" not in error
+    assert demo.left_behind() == []
+    return error
+
+
+def test_demo_stores_all_domains_balances_and_goes_on_with_the_same_data(
+    tmp_path: Path, demos: list[RunningDemo]
+) -> None:
+    first = RunningDemo(tmp_path / "demo", "--duration", "20")
+    demos.append(first)
+    assert first.wait_for("ready")["start_s"] < 30
+    status = first.wait_for("status")
+    assert {"messages_per_s", "stored", "quarantined", "lag_s"} <= set(status)
+    summary = first.wait_for("summary")
+    assert first.finish() == (0, "")
+    assert first.left_behind() == []
+    assert_balanced(summary)
+    assert summary["published"] >= 200 * 192 + 1_000
+
+    second = RunningDemo(tmp_path / "demo", "--duration", "3")
+    demos.append(second)
+    again = second.wait_for("summary")
+    assert second.finish() == (0, "")
+    assert second.left_behind() == []
+    assert_balanced(again)
+    assert again["published"] < 5_000
+    assert again["duplicate"] == 0
+    assert all(again["series"][domain] >= summary["series"][domain] for domain in DOMAINS)
+
+
+def test_demo_makes_a_reading_visible_within_a_second_and_stops_on_ctrl_c(
+    tmp_path: Path, demos: list[RunningDemo]
+) -> None:
+    demo = RunningDemo(tmp_path / "demo")
+    demos.append(demo)
+    demo.wait_for("ready")
+
+    rival = RunningDemo(tmp_path / "demo")
+    demos.append(rival)
+    code, error = rival.finish()
+    assert code != 0
+    assert "another demo" in error
+    assert "--data-dir" in error
+
+    with httpx.Client(base_url=f"http://127.0.0.1:{demo.api_port}") as client, ThreadPoolExecutor(PUBLISHERS) as pool:
+        taken = sorted(pool.map(lambda number: publish_to_visible_s(client, demo.mqtt_port, number), range(TRIES)))
+    p99 = taken[int(TRIES * 0.99) - 1]
+    assert p99 < 1.0, f"median {taken[TRIES // 2]:.3f} s, p99 {p99:.3f} s"
+
+    demo.send(signal.SIGINT)
+    summary = demo.wait_for("summary")
+    assert demo.finish() == (0, "")
+    assert demo.left_behind() == []
+    assert summary["balanced"]
+    assert summary["received"] == summary["published"] + TRIES
+
+
+def test_demo_killed_outright_leaves_no_process_behind(tmp_path: Path, demos: list[RunningDemo]) -> None:
+    demo = RunningDemo(tmp_path / "demo", "--devices", "20")
+    demos.append(demo)
+    demo.wait_for("ready")
+    assert len(demo.left_behind()) >= 6
+    demo.send(signal.SIGKILL)
+    demo.finish()
+    deadline = time.monotonic() + 10
+    while demo.left_behind() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert demo.left_behind() == []
+
+
+def test_demo_interrupted_while_it_starts_leaves_no_process_behind(tmp_path: Path, demos: list[RunningDemo]) -> None:
+    demo = RunningDemo(tmp_path / "demo")
+    demos.append(demo)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "demo" / "postgres").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    demo.send(signal.SIGINT)
+    code, error = demo.finish()
+    assert (code, error) == (130, "Stopped.\n")
+    assert demo.left_behind() == []
+
+
+@pytest.mark.parametrize("flag", ["--api-port", "--mqtt-port"])
+def test_demo_on_a_busy_port_names_the_flag(tmp_path: Path, demos: list[RunningDemo], flag: str) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        demos.append(RunningDemo(tmp_path / "demo", flag, str(port)))
+        error = sentence(demos[0])
+    assert f"port {port}" in error
+    assert flag in error
+
+
+def test_demo_in_an_unwritable_folder_names_the_way_out(tmp_path: Path, demos: list[RunningDemo]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    demos.append(RunningDemo(tmp_path / "file" / "demo"))
+    error = sentence(demos[0])
+    assert str(tmp_path / "file" / "demo") in error
+    assert "--data-dir" in error
+
+
+def test_demo_without_mosquitto_says_how_to_get_it(tmp_path: Path, demos: list[RunningDemo]) -> None:
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    for program in ("unshare", "sh"):
+        if found := shutil.which(program):
+            (binaries / program).symlink_to(found)
+    demos.append(RunningDemo(tmp_path / "demo", path=str(binaries)))
+    error = sentence(demos[0])
+    assert "mosquitto" in error.lower()
+    assert "install" in error
+
+
+def assert_balanced(summary: dict[str, Any]) -> None:
+    """Equal to the reading, in every domain, and every domain answers."""
+    assert summary["balanced"]
+    assert set(summary["per_domain"]) == DOMAINS
+    for account in summary["per_domain"].values():
+        assert account["received"] == account["published"] == account["stored"] + account["duplicate"]
+        assert (account["imbalance"], account["quarantined"]) == (0, 0)
+        assert account["rows"] == account["stored"] > 0
+    assert all(rows > 0 for rows in summary["series"].values())
+
+
+def publish_to_visible_s(client: httpx.Client, mqtt_port: int, number: int) -> float:
+    """Seconds from the start of mosquitto_pub until the HTTP service shows the reading of a device of its own."""
+    domain = sorted(DOMAINS)[number % len(DOMAINS)]
+    metric = {"energy": "active_power_w", "lighting": "power_w", "parking": "occupied_spots", "waste": "weight_kg"}
+    device = f"probe-{number:03d}"
+    command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(mqtt_port), "-q", "1", "-t", f"city/v1/{domain}/{device}"]
+    begun = time.monotonic()
+    subprocess.run([*command, "-m", json.dumps({metric[domain]: number})], check=True)
+    while time.monotonic() - begun < 10:
+        answer = client.get(f"/v1/{domain}/latest", params={"device": device})
+        if answer.status_code == 200 and answer.json()["data"]:
+            return time.monotonic() - begun
+        time.sleep(0.01)
+    raise AssertionError(f"the reading of {device} did not become visible")
