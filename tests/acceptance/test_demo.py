@@ -59,6 +59,11 @@ class RunningDemo:
         """Sends a signal to the demo alone."""
         self._process.send_signal(number)
 
+    def child(self, command: str) -> psutil.Process:
+        """The process of the demo that runs that `telemetry` command."""
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        return next(child for child in children if child.cmdline()[1:4] == ["-m", "telemetry", command])
+
     def finish(self) -> tuple[int, str]:
         """Exit code and standard error, once it has ended."""
         _, error = self._process.communicate(timeout=60)
@@ -168,6 +173,18 @@ def test_demo_killed_outright_leaves_no_process_behind(tmp_path: Path, demos: li
     deadline = time.monotonic() + 10
     while demo.left_behind() and time.monotonic() < deadline:
         time.sleep(0.1)
+    assert demo.left_behind() == []
+
+
+def test_demo_whose_ingest_dies_shows_the_end_of_its_log(tmp_path: Path, demos: list[RunningDemo]) -> None:
+    demo = RunningDemo(tmp_path / "demo", "--devices", "20")
+    demos.append(demo)
+    demo.wait_for("ready")
+    demo.child("ingest").kill()
+    code, error = demo.finish()
+    assert code == 1
+    assert "ingest ended by itself with code -9" in error
+    assert "ingest.log" in error
     assert demo.left_behind() == []
 
 

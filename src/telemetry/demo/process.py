@@ -60,7 +60,8 @@ class DemoProcess:
         """
         if self._process.returncode is not None:
             ended = f"{self.name} ended by itself with code {self._process.returncode}"
-            raise ProcessDied(f"{ended}; its log {self.log} ends:\n{self.tail()}")
+            tail = self.tail()
+            raise ProcessDied(f"{ended}; its log {self.log} " + (f"ends:\n{tail}" if tail else "is empty"))
 
     async def stop(self, within_s: float = _STOP_S) -> int:
         """Asks it to end, in time by force; returns its exit code."""

@@ -17,6 +17,7 @@ from telemetry.demo.accounts import Accounts, Totals
 from telemetry.demo.folder import DemoFolder
 from telemetry.demo.meter import Meter
 from telemetry.demo.options import DemoOptions
+from telemetry.demo.process import ProcessDied
 from telemetry.demo.published import PublishedLog
 from telemetry.demo.services import Services, services
 from telemetry.demo.summary import Summary, series_rows, summarise
@@ -40,12 +41,11 @@ def run(options: DemoOptions) -> int:
     """Runs the demo until its duration is over or Ctrl-C; everything that it started has ended afterwards.
 
     Returns:
-        0 when every reading is accounted for and every domain answers, 1 when not, 130 when stopped during the start.
+        0 when every reading is accounted for and every domain answers; 1 when not, or when one of the processes ended
+        by itself, which is told with the end of its log; 130 when stopped during the start.
 
     Raises:
         ConfigurationError: a port, a program or the folder is not as needed; the sentence says what to do.
-        ProcessDied: one of the processes ended by itself.
-        Unavailable: the database or the broker went away.
     """
     # A demo is a world of its own: the settings of a real service in the environment must not reach it.
     for variable in [name for name in os.environ if name.startswith(PREFIX)]:
@@ -53,8 +53,11 @@ def run(options: DemoOptions) -> int:
     view: View = JsonView() if options.json_status else TerminalView()
     try:
         return asyncio.run(Demo(options, view).run())
+    except (ProcessDied, Unavailable) as error:
+        view.fail(str(error))
     except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as error:
-        raise Unavailable(f"the demo's PostgreSQL does not answer any more: {error}") from error
+        view.fail(f"The demo's PostgreSQL does not answer any more: {error}")
+    return 1
 
 
 class Demo:
@@ -149,6 +152,7 @@ class Demo:
         """Waits until the ledger has all that was published, or stands still for too long."""
         patience, received = time.monotonic() + _STANDSTILL_S, -1
         while time.monotonic() < patience:
+            running.require_alive()
             status = await meter.read(draining=True)
             self._show(status)
             ledger = await accounts.ledger(running.database)

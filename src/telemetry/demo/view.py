@@ -73,6 +73,9 @@ class View(Protocol):
     def say(self, text: str) -> None:
         """A sentence between two status lines."""
 
+    def fail(self, text: str) -> None:
+        """Why the demo ends before its time."""
+
     def summary(self, summary: Summary) -> None:
         """The accounts after everything was drained."""
 
@@ -99,6 +102,10 @@ class JsonView:
     def say(self, text: str) -> None:
         """Sentences go to standard error, so that every line of the output is JSON."""
         sys.stderr.write(f"{text}\n")
+
+    def fail(self, text: str) -> None:
+        """On standard error as well."""
+        self.say(text)
 
     def summary(self, summary: Summary) -> None:
         """The accounts."""
@@ -153,6 +160,11 @@ class TerminalView:
         """A sentence above the live line."""
         self._hide()
         self._console.print(text, soft_wrap=True)
+
+    def fail(self, text: str) -> None:
+        """In red, on standard error."""
+        self._hide()
+        Console(stderr=True, highlight=False).print(text, style="red", markup=False, soft_wrap=True)
 
     def summary(self, summary: Summary) -> None:
         """The accounts as a table, and what they prove."""
