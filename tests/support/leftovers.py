@@ -1,0 +1,40 @@
+"""A session must leave no process behind: whatever the fixtures started has ended when the last test has."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+
+_GRACE_S = 5.0
+
+
+class Leftovers:
+    """Looks for living children at the end; there, they fail the session and are ended."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fails a session that would otherwise have passed."""
+        self._found = end_children()
+        if self._found and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Names them."""
+        for command in self._found:
+            terminalreporter.write_line(f"left behind by a fixture, and ended now: {command}", red=True)
+
+
+def end_children() -> list[str]:
+    """Ends every child of this process that does not end by itself soon; returns their command lines."""
+    _, alive = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=_GRACE_S)
+    found = []
+    for process in alive:
+        try:
+            found.append(f"{process.pid} {' '.join(process.cmdline())}")
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    return found
