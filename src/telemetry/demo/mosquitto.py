@@ -16,6 +16,9 @@ from telemetry.errors import ConfigurationError
 
 __all__ = ["LocalMosquitto", "find_mosquitto", "free_port"]
 
+BESIDE_PATH: Final = "/usr/sbin:/usr/local/sbin"
+"""Where Debian installs it, which the PATH of ordinary users leaves out."""
+
 _OPTIONS: Final = {
     "allow_anonymous": "true",
     "persistence": "true",
@@ -76,8 +79,7 @@ def find_mosquitto() -> Path:
     Raises:
         ConfigurationError: it is not installed.
     """
-    # Debian installs it where the PATH of ordinary users does not look.
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path=BESIDE_PATH)
     if program is None:
         raise ConfigurationError(
             "Mosquitto is not installed; install it with `apt-get install mosquitto mosquitto-clients` "
