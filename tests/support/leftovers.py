@@ -5,19 +5,18 @@ from __future__ import annotations
 import psutil
 import pytest
 
-_GRACE_S = 5.0
-
 
 class Leftovers:
     """Looks for living children at the end; there, they fail the session and are ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float = 5.0) -> None:
+        self._grace_s = grace_s
         self._found: list[str] = []
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fails a session that would otherwise have passed."""
-        self._found = end_children()
+        self._found = end_children(self._grace_s)
         if self._found and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -27,9 +26,9 @@ class Leftovers:
             terminalreporter.write_line(f"left behind by a fixture, and ended now: {command}", red=True)
 
 
-def end_children() -> list[str]:
-    """Ends every child of this process that does not end by itself soon; returns their command lines."""
-    _, alive = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=_GRACE_S)
+def end_children(grace_s: float) -> list[str]:
+    """Ends every child of this process that does not end by itself in time; returns their command lines."""
+    _, alive = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=grace_s)
     found = []
     for process in alive:
         try:

@@ -87,8 +87,13 @@ class LocalPostgres(LocalServer):
         self._make_directory()
         self._user = system_user()
         require_readable(self.bindir, self._user)
-        self._prepare_cluster()
+        if (self.data / "PG_VERSION").exists():
+            self._require_same_version()
+        else:
+            self._make_cluster()
+        require_readable(self.data, self._user)
         self._clear_stale_lock()
+        self._remove_sockets()
         settings = {
             "listen_addresses": HOST,
             "port": str(self.port),
@@ -132,19 +137,20 @@ class LocalPostgres(LocalServer):
                 return self._launch(command, self._user)
             except ConfigurationError as error:
                 if _CRASHED not in str(error) or time.monotonic() > deadline:
+                    self._remove_sockets()
                     raise
             time.sleep(0.2)
 
-    def _prepare_cluster(self) -> None:
-        """Makes the cluster on the first start; in a folder beside it, so that an interrupted one leaves none."""
-        recorded = self.data / "PG_VERSION"
-        if recorded.exists():
-            if (has := recorded.read_text().strip()) != str(self._major()):
-                raise ConfigurationError(
-                    f"{self.data} was made by PostgreSQL {has}, but {self.bindir} has {self._major()}; "
-                    "name another folder, or remove this one if its data may go"
-                )
-            return
+    def _require_same_version(self) -> None:
+        made_by, ours = (self.data / "PG_VERSION").read_text().strip(), str(self._major())
+        if made_by != ours:
+            raise ConfigurationError(
+                f"{self.data} was made by PostgreSQL {made_by}, but {self.bindir} has {ours}; "
+                "name another folder, or remove this one if its data may go"
+            )
+
+    def _make_cluster(self) -> None:
+        """Makes the cluster in a folder beside its place, so that an interrupted attempt leaves none behind."""
         fresh = self.directory / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
