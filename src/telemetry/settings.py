@@ -250,7 +250,8 @@ class Settings(BaseSettings):
             )
         if self.retention.columnstore_after <= self.ingest.max_lateness:
             raise ValueError(
-                "retention.columnstore_after must exceed ingest.max_lateness, or late readings would rewrite compressed data"
+                "retention.columnstore_after must exceed ingest.max_lateness, or late readings would rewrite "
+                "compressed data"
             )
         return self
 

@@ -27,6 +27,7 @@ from telemetry.store import devices as registry
 from telemetry.store.migrate import migrate
 from telemetry.store.pool import connection
 
+DATABASE: Final = "telemetry"
 POSTGRES_OPTIONS: Final = {
     # The promise is about committed rows that survive a crash, so the demo keeps it, too.
     "synchronous_commit": "on",
@@ -101,8 +102,9 @@ async def services(
             await _start(stack, mosquitto)
             await _start(stack, postgres)
             result["done"] = f"PostgreSQL on port {postgres.port}, Mosquitto on port {mosquitto.port}"
-        settings = _settings(options, folder, postgres.url)
+        settings = _settings(options, folder, postgres.url(DATABASE))
         with view.step("Making the tables") as result:
+            await asyncio.to_thread(postgres.create_database, DATABASE)
             made = await migrate(settings)
             database = await stack.enter_async_context(connection(settings, "demo"))
             added, _ = await registry.upsert(database, map(_registered, fleet))

@@ -21,7 +21,7 @@ class Reading(BaseModel):
 
     time: Annotated[AwareDatetime | None, Strict(False)] = Field(
         None,
-        description="When it was measured: RFC 3339 with an offset, Unix seconds or milliseconds; absent = time of receipt.",
+        description="When measured: RFC 3339 with an offset, Unix seconds or milliseconds; absent = when received.",
     )
     device_id: str | None = Field(None, description="Optional; must equal the topic's device.")
 

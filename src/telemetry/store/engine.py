@@ -45,8 +45,8 @@ async def decide_engine(database: asyncpg.Connection, settings: Settings, *, cre
     if engine == "timescaledb":
         if offered is None:
             raise ConfigurationError(
-                "database.engine is timescaledb, but the server does not offer the extension; install TimescaleDB and add "
-                "it to shared_preload_libraries, or set database.engine to postgres"
+                "database.engine is timescaledb, but the server does not offer the extension; install TimescaleDB and "
+                "add it to shared_preload_libraries, or set database.engine to postgres"
             )
         if create:
             await database.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")

@@ -1,7 +1,7 @@
 """The migration runner: brings a database to the state of the files, once, under an advisory lock.
 
-Each landed file is recorded with its checksum; a landed file that was edited or lost is refused, because the database would
-no longer be the sum of its migrations. The engine and the time zone are decided by the first run and stay.
+Each landed file is recorded with its checksum; a landed file that was edited or lost is refused, because the database
+would no longer be the sum of its migrations. The engine and the time zone are decided by the first run and stay.
 """
 
 from __future__ import annotations
@@ -181,10 +181,10 @@ async def _column_problems(database: asyncpg.Connection, registry: Registry) -> 
         rows = await database.fetch("SELECT name, type FROM telemetry_metrics($1)", name)
         columns = {row["name"]: row["type"] for row in rows}
         wanted = {metric.name: metric.column_type for metric in registry[name].metrics.values()}
-        for metric in sorted(columns.keys() | wanted.keys()):
-            if columns.get(metric) != wanted.get(metric):
-                problems.append(
-                    f"{name}.{metric}: the model says {wanted.get(metric, 'nothing')}, "
-                    f"the table says {columns.get(metric, 'nothing')}"
-                )
+        problems += [
+            f"{name}.{metric}: the model says {wanted.get(metric, 'nothing')}, "
+            f"the table says {columns.get(metric, 'nothing')}"
+            for metric in sorted(columns.keys() | wanted.keys())
+            if columns.get(metric) != wanted.get(metric)
+        ]
     return problems

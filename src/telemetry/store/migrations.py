@@ -1,7 +1,7 @@
 """The files of the migration folders: numbered plain SQL, some for one engine only.
 
-`0002_storage.postgres.sql` runs on that engine only; a file without an engine in its name runs on both. A file whose first
-line is `-- no transaction` holds one statement that PostgreSQL refuses inside a transaction.
+`0002_storage.postgres.sql` runs on that engine only; a file without an engine in its name runs on both. A file whose
+first line is `-- no transaction` holds one statement that PostgreSQL refuses inside a transaction.
 """
 
 from __future__ import annotations

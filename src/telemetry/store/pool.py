@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -33,7 +32,7 @@ async def connect(settings: Settings, purpose: str = "") -> asyncpg.Connection:
         raise ConfigurationError(f"database.url is no PostgreSQL URL: {error}") from None
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         raise ConfigurationError(f"the database at {address(url)} refuses us: {error}; see database.url") from error
-    except (OSError, asyncio.TimeoutError, asyncpg.PostgresError) as error:
+    except (TimeoutError, OSError, asyncpg.PostgresError) as error:
         raise Unavailable(
             f"the database at {address(url)} cannot be reached: {error or 'no answer in time'}"
         ) from error

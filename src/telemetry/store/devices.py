@@ -1,0 +1,78 @@
+"""The registry of devices: an id is unique in the city; readings carry its integer key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import asyncpg
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What people know of a device.
+
+    Attributes:
+        device_id: 1 to 128 characters of `[A-Za-z0-9._:-]`.
+        domain: its home; it may report in other domains as well.
+        latitude, longitude: degrees, WGS 84.
+        interval_s: seconds between its readings, if it keeps one.
+    """
+
+    device_id: str
+    domain: str
+    name: str | None = None
+    zone: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    interval_s: float | None = None
+
+
+async def upsert(database: asyncpg.Connection, devices: Iterable[Device]) -> tuple[int, int]:
+    """Adds and replaces devices in one transaction, as the import and the demo do.
+
+    Returns:
+        How many were added, and how many were there before.
+    """
+    rows = [(d.device_id, d.domain, d.name, d.zone, d.latitude, d.longitude, d.interval_s) for d in devices]
+    columns = list(zip(*rows, strict=True)) or [()] * 7
+    added = await database.fetch(
+        """
+        INSERT INTO devices (device_id, domain, name, zone, latitude, longitude, interval_s)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::float8[], $6::float8[], $7::float8[])
+        ON CONFLICT (device_id) DO UPDATE SET
+            domain = excluded.domain, name = excluded.name, zone = excluded.zone, latitude = excluded.latitude,
+            longitude = excluded.longitude, interval_s = excluded.interval_s, updated_at = now()
+        RETURNING xmax = 0 AS added
+        """,
+        *columns,
+    )
+    fresh = sum(row["added"] for row in added)
+    return fresh, len(added) - fresh
+
+
+async def keys(database: asyncpg.Connection, device_ids: Iterable[str] | None = None) -> dict[str, int]:
+    """The integer keys of the given devices, or of all; unknown ones are missing."""
+    if device_ids is None:
+        rows = await database.fetch("SELECT device_id, device_key FROM devices")
+    else:
+        rows = await database.fetch(
+            "SELECT device_id, device_key FROM devices WHERE device_id = ANY($1::text[])", list(device_ids)
+        )
+    return {row["device_id"]: row["device_key"] for row in rows}
+
+
+async def register(database: asyncpg.Connection, domains: Mapping[str, str]) -> dict[str, int]:
+    """Registers devices seen for the first time (id to domain) and returns their keys, whoever was first."""
+    # Sorted, so that two workers that meet the same devices take the row locks in the same order.
+    ids = sorted(domains)
+    await database.execute(
+        """
+        INSERT INTO devices (device_id, domain)
+        SELECT * FROM unnest($1::text[], $2::text[])
+        ON CONFLICT (device_id) DO NOTHING
+        """,
+        ids,
+        [domains[device_id] for device_id in ids],
+    )
+    return await keys(database, ids)

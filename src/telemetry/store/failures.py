@@ -1,0 +1,43 @@
+"""What an error of the database means for the batch that met it: try again, find the bad row, or halt.
+
+PostgreSQL's SQLSTATE classes: 08 connection, 25P03 and 57 interruption, 40 rollback, 53 resources, 55P03 lock timeout
+and 58 system are infrastructure and pass; 22 data and 23 integrity are about one row; everything else, 42 above
+all, is a fault of ours.
+Source: PostgreSQL documentation, appendix A.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+
+import asyncpg
+
+from telemetry.errors import Unavailable
+
+_PASSING = ("08", "40", "53", "57", "58")
+_PASSING_STATES = ("55P03", "25P03", "25006")
+"""25006 is a server that is read-only for now: a standby, or a primary on its way down."""
+
+
+class Failure(Enum):
+    """What to do about an error."""
+
+    RETRY = "retry"
+    ROW = "row"
+    HALT = "halt"
+
+
+def classify(error: BaseException) -> Failure:
+    """The class of an error that asyncpg or the operating system raised."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        if state[:2] in _PASSING or state in _PASSING_STATES:
+            return Failure.RETRY
+        return Failure.ROW if state[:2] in ("22", "23") else Failure.HALT
+    if isinstance(error, (asyncpg.DataError, UnicodeError, OverflowError)):
+        return Failure.ROW
+    # InterfaceError is what asyncpg raises on a connection that went away under it.
+    if isinstance(error, (OSError, asyncio.TimeoutError, asyncpg.InterfaceError, Unavailable)):
+        return Failure.RETRY
+    return Failure.HALT

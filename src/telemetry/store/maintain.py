@@ -1,0 +1,155 @@
+"""Upkeep of the database: partitions ahead, roll-ups after late data, retention. One leader at a time does it.
+
+A quarter of an hour that an ingest transaction touched is listed in `late_ranges` until the roll-ups show it; whoever
+reads roll-ups must take listed quarters from the raw rows. Here is where the list gets shorter: closed quarters are
+recomputed and their entries deleted in one transaction. The open quarter stays listed, because more rows are coming.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import structlog
+
+from telemetry.errors import ConfigurationError, Unavailable
+from telemetry.settings import Settings
+from telemetry.store import roll_ups
+from telemetry.store.engine import recorded_engine
+from telemetry.store.failures import Failure, classify
+from telemetry.store.pool import connection
+from telemetry.store.roll_ups import QUARTER, Ranges
+
+log = structlog.get_logger()
+
+LEADER = 0x7E1E_0002
+"""Key of the advisory lock of the process that maintains."""
+OPEN_SHARE = 0.05
+"""Part of the time that may go into keeping the open quarter's roll-ups fresh for dashboards (postgres engine)."""
+
+
+@dataclass
+class Round:
+    """What one round of upkeep did."""
+
+    leader: bool = True
+    partitions_made: int = 0
+    partitions_dropped: list[str] = field(default_factory=list)
+    quarters_refreshed: int = 0
+    quarantine_deleted: int = 0
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Rounds of upkeep until told to stop; while another process leads, it stands by.
+
+    Raises:
+        ConfigurationError: the database is not migrated, or a statement of ours is wrong.
+    """
+    while not stop.is_set():
+        try:
+            async with connection(settings, "maintain") as database:
+                await _lead(database, settings, stop)
+        except (Unavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if classify(error) is Failure.HALT:
+                raise ConfigurationError(f"upkeep cannot go on: {error}") from error
+            log.warning(
+                "maintain_retry", detail="The database is away; upkeep goes on when it is back.", error=str(error)
+            )
+            await _pause(stop, settings.maintain.interval)
+
+
+async def run_once(settings: Settings) -> Round:
+    """One round, for scripts and tests; does nothing when another process leads."""
+    async with connection(settings, "maintain") as database:
+        if not await database.fetchval("SELECT pg_try_advisory_lock($1)", LEADER):
+            return Round(leader=False)
+        return await Upkeep(database, settings).round()
+
+
+async def _lead(database: asyncpg.Connection, settings: Settings, stop: asyncio.Event) -> None:
+    upkeep = Upkeep(database, settings)
+    leading = False
+    while not stop.is_set():
+        if not leading and await database.fetchval("SELECT pg_try_advisory_lock($1)", LEADER):
+            leading = True
+            log.info("maintain_leads", detail="This process keeps the database in order.")
+        if leading:
+            done = await upkeep.round()
+            if done != Round():
+                log.debug("maintain_round", **vars(done))
+        await _pause(stop, settings.maintain.interval)
+
+
+async def _pause(stop: asyncio.Event, interval: timedelta) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), interval.total_seconds())
+
+
+class Upkeep:
+    """Rounds of upkeep over one connection that holds the leader's lock."""
+
+    def __init__(self, database: asyncpg.Connection, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._next_open_refresh = 0.0
+
+    async def round(self) -> Round:
+        """Partitions, late ranges, retention, in this order, for every domain."""
+        engine = await recorded_engine(self._database)
+        if engine is None:
+            raise ConfigurationError("the database has no tables yet; run `telemetry db migrate`")
+        done = Round()
+        domains = [
+            row["name"] for row in await self._database.fetch("SELECT name FROM telemetry_domains ORDER BY name")
+        ]
+        if engine == "postgres":
+            done.partitions_made = await self._partitions_ahead(domains)
+        closed = datetime.now(UTC) - QUARTER
+        for domain in domains:
+            refresh = roll_ups.refresh_timescaledb if engine == "timescaledb" else roll_ups.refresh_postgres
+            done.quarters_refreshed += await refresh(self._database, domain, closed)
+        if engine == "postgres":
+            await self._refresh_open(domains, closed)
+            done.partitions_dropped = await self._drop_partitions(domains)
+        done.quarantine_deleted = await self._delete_quarantine()
+        return done
+
+    async def _partitions_ahead(self, domains: Iterable[str]) -> int:
+        today = datetime.now(UTC).date()
+        days = [today + timedelta(days=ahead) for ahead in range(self._settings.maintain.partitions_ahead + 1)]
+        return sum([await ensure_partitions(self._database, domain, days) for domain in domains])
+
+    async def _refresh_open(self, domains: Iterable[str], closed: datetime) -> None:
+        """Keeps the open quarter visible in the roll-ups, as seldom as its cost demands; its entries stay listed."""
+        began = time.monotonic()
+        if began < self._next_open_refresh:
+            return
+        for domain in domains:
+            open_ranges = Ranges.of(await roll_ups.listed_quarters(self._database, domain, after=closed))
+            for start, end in open_ranges:
+                await self._database.execute("CALL telemetry_refresh_roll_ups($1, $2, $3)", domain, start, end)
+        self._next_open_refresh = time.monotonic() + (time.monotonic() - began) / OPEN_SHARE
+
+    async def _drop_partitions(self, domains: Iterable[str]) -> list[str]:
+        before = datetime.now(UTC) - self._settings.retention.readings
+        dropped: list[str] = []
+        for domain in domains:
+            rows = await self._database.fetch("SELECT telemetry_drop_partitions($1, $2) AS name", domain, before)
+            dropped += [row["name"] for row in rows]
+        return dropped
+
+    async def _delete_quarantine(self) -> int:
+        before = datetime.now(UTC) - self._settings.retention.quarantine
+        tag = await self._database.execute("DELETE FROM quarantine WHERE received_at < $1", before)
+        return int(tag.rpartition(" ")[2])
+
+
+async def ensure_partitions(database: asyncpg.Connection, domain: str, days: Iterable[object]) -> int:
+    """Makes the partitions of the given UTC days where they are missing; the TimescaleDB engine needs none."""
+    made: int = await database.fetchval("SELECT telemetry_ensure_partitions($1, $2)", domain, list(days))
+    return made

@@ -1,0 +1,119 @@
+"""Bringing the roll-ups up to date over the quarters of an hour that `late_ranges` lists, one way per engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import asyncpg
+
+QUARTER = timedelta(minutes=15)
+HOUR = timedelta(hours=1)
+
+
+class Ranges(list[tuple[datetime, datetime]]):
+    """Half-open, disjoint ranges in rising order."""
+
+    @classmethod
+    def of(cls, quarters: Iterable[datetime]) -> Ranges:
+        """Neighbouring quarters joined into ranges."""
+        return cls.joined((quarter, quarter + QUARTER) for quarter in quarters)
+
+    @classmethod
+    def joined(cls, ranges: Iterable[tuple[datetime, datetime]]) -> Ranges:
+        """Ranges in rising order, those that touch or overlap joined."""
+        result = cls()
+        for start, end in sorted(ranges):
+            if result and start <= result[-1][1]:
+                result[-1] = (result[-1][0], max(end, result[-1][1]))
+            else:
+                result.append((start, end))
+        return result
+
+
+async def listed_quarters(database: asyncpg.Connection, domain: str, *, after: datetime) -> list[datetime]:
+    """Listed quarters that start after the instant, each once."""
+    rows = await database.fetch(
+        "SELECT DISTINCT bucket FROM late_ranges WHERE domain = $1 AND bucket > $2 ORDER BY bucket", domain, after
+    )
+    return [row["bucket"] for row in rows]
+
+
+async def refresh_postgres(database: asyncpg.Connection, domain: str, closed: datetime) -> int:
+    """Recomputes the roll-up tables over the listed quarters that start at or before `closed`; returns how many."""
+    async with database.transaction():
+        quarters = await _take(database, domain, closed)
+        for start, end in Ranges.of(quarters):
+            await database.execute("CALL telemetry_refresh_roll_ups($1, $2, $3)", domain, start, end)
+    return len(quarters)
+
+
+async def refresh_timescaledb(database: asyncpg.Connection, domain: str, closed: datetime) -> int:
+    """Refreshes the continuous aggregates over the listed quarters that start at or before `closed`; returns how many.
+
+    A refresh cannot run inside a transaction, so the entries are deleted after it: a crash between the two repeats it.
+    An hour or a day that is still open is left to the aggregate's real-time part.
+    """
+    last = await database.fetchval("SELECT max(id) FROM late_ranges WHERE domain = $1 AND bucket <= $2", domain, closed)
+    if last is None:
+        return 0
+    rows = await database.fetch(
+        "SELECT DISTINCT bucket FROM late_ranges WHERE domain = $1 AND bucket <= $2 AND id <= $3", domain, closed, last
+    )
+    zone = ZoneInfo(await database.fetchval("SELECT value FROM telemetry_meta WHERE key = 'timezone'"))
+    quarters = Ranges.of(row["bucket"] for row in rows)
+    for width, ranges in (
+        ("15m", quarters),
+        ("1h", Ranges.joined(_around_hours(quarters))),
+        ("1d", Ranges.joined(_around_days(quarters, zone))),
+    ):
+        for start, end in ranges:
+            if end <= datetime.now(UTC):
+                await database.execute(f"CALL refresh_continuous_aggregate('{domain}_{width}', $1, $2)", start, end)
+    await database.execute(
+        "DELETE FROM late_ranges WHERE domain = $1 AND bucket <= $2 AND id <= $3", domain, closed, last
+    )
+    await _compact(database, domain)
+    return len(rows)
+
+
+async def _take(database: asyncpg.Connection, domain: str, closed: datetime) -> list[datetime]:
+    """Deletes the entries of the closed quarters and returns the quarters.
+
+    The next statement of the transaction sees every row whose entry is deleted here: both were committed together.
+    """
+    rows = await database.fetch(
+        "DELETE FROM late_ranges WHERE domain = $1 AND bucket <= $2 RETURNING bucket", domain, closed
+    )
+    await _compact(database, domain)
+    return sorted({row["bucket"] for row in rows})
+
+
+async def _compact(database: asyncpg.Connection, domain: str) -> None:
+    """Keeps one entry, the newest, for each quarter that stays listed: ingest appends one per batch without looking."""
+    await database.execute(
+        """
+        DELETE FROM late_ranges AS older USING late_ranges AS newer
+        WHERE older.domain = $1 AND newer.domain = $1 AND older.bucket = newer.bucket AND older.id < newer.id
+        """,
+        domain,
+    )
+
+
+def _around_hours(ranges: Ranges) -> Iterator[tuple[datetime, datetime]]:
+    for start, end in ranges:
+        first = start.replace(minute=0, second=0, microsecond=0)
+        last = (end - QUARTER).replace(minute=0, second=0, microsecond=0)
+        while first <= last:
+            yield first, first + HOUR
+            first += HOUR
+
+
+def _around_days(ranges: Ranges, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
+    for start, end in ranges:
+        day = start.astimezone(zone).date()
+        while day <= (end - QUARTER).astimezone(zone).date():
+            midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+            day += timedelta(days=1)
+            yield midnight.astimezone(UTC), datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
