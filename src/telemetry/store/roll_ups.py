@@ -70,7 +70,11 @@ async def refresh_timescaledb(database: asyncpg.Connection, domain: str, closed:
     ):
         for start, end in ranges:
             if end <= datetime.now(UTC):
-                await database.execute(f"CALL refresh_continuous_aggregate('{domain}_{width}', $1, $2)", start, end)
+                await database.execute(
+                    f"CALL refresh_continuous_aggregate('{domain}_{width}', $1::timestamptz, $2::timestamptz)",
+                    start,
+                    end,
+                )
     await database.execute(
         "DELETE FROM late_ranges WHERE domain = $1 AND bucket <= $2 AND id <= $3", domain, closed, last
     )
