@@ -24,6 +24,7 @@ SILENT: Final = "bin-silent"
 """A container that is registered, but has not reported for a day."""
 DAY_BURNER: Final = UNNAMED
 METER: Final = next(device for device in FLEET if device.domain == "energy" and device.kind == "town_hall")
+STUCK_SPOT: Final = next(device for device in FLEET if device.kind == "spot")
 RESET_METER: Final = next(device for device in FLEET if device.domain == "energy" and device.kind == "school")
 """A meter that was exchanged in the middle: its index starts again at 0."""
 
@@ -99,6 +100,8 @@ def measured(device: SimulatedDevice, time: datetime, span: Span) -> Payload:
             return values | {"fault": "driver", "lamp_on": False, "power_w": 0.8}
         case "bin-00001" if late:
             return values | {"fill_level_pct": 97.0, "tilted": True, "temperature_c": 71.0, "battery_pct": 9.0}
+        case STUCK_SPOT.device_id:
+            return values | {"occupied": True}
         case RESET_METER.device_id if time >= span.middle:
             before = payload(device, span.middle)
             return values | {"energy_import_kwh": _number(values) - _number(before)}
