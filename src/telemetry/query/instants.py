@@ -1,0 +1,81 @@
+"""Points in time and time zones as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from telemetry.errors import InvalidQuery
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+INSTANTS = ("2026-03-29T00:00:00+01:00", "2026-03-28T23:00:00Z", "now", "-15m", "-24h", "-7d", "-1w")
+"""Examples of every form, for error messages and documentation."""
+
+# A "+" that was not percent-encoded reaches us as a blank; an offset is the only thing that may follow it there.
+_RFC3339 = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(?:([Zz])|([+ -])(\d{2}:\d{2}))", re.ASCII
+)
+_RELATIVE = re.compile(r"-(\d{1,9})([smhdw])", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def parse_instant(parameter: str, text: str, now: datetime) -> datetime:
+    """The instant in UTC: RFC 3339 with an offset, `now`, or a span of absolute time before now (`-24h`, `-7d`).
+
+    Raises:
+        InvalidQuery: none of these, or outside 1970 to 2200.
+    """
+    instant = now if text == "now" else _relative(text, now) or _absolute(text)
+    if instant is None:
+        raise InvalidQuery(parameter, text, "is no time with an offset and no relative time", INSTANTS)
+    if not EARLIEST <= instant < LATEST:
+        raise InvalidQuery(parameter, text, f"is not between {EARLIEST:%Y-%m-%d} and {LATEST:%Y-%m-%d}", INSTANTS)
+    return instant.astimezone(UTC)
+
+
+def parse_zone(parameter: str, text: str) -> ZoneInfo:
+    """The time zone of that IANA name.
+
+    Raises:
+        InvalidQuery: there is none.
+    """
+    try:
+        return ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        allowed = ("Europe/Paris", "Asia/Kolkata", "America/New_York", "UTC", "…")
+        raise InvalidQuery(parameter, text, "is no IANA time zone", allowed) from None
+
+
+def format_instant(instant: datetime, zone: ZoneInfo) -> str:
+    """RFC 3339 with the zone's offset at that instant, so that both passes of a repeated hour can be told apart."""
+    return instant.astimezone(zone).isoformat()
+
+
+def format_utc(instant: datetime) -> str:
+    """RFC 3339 in UTC, with `Z`."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _relative(text: str, now: datetime) -> datetime | None:
+    match = _RELATIVE.fullmatch(text)
+    if match is None:
+        return None
+    try:
+        return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _absolute(text: str) -> datetime | None:
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        return None
+    day, time, fraction, utc, sign, offset = match.groups()
+    # Finer than the microseconds that the database keeps is cut off.
+    zone = "+00:00" if utc else f"{'-' if sign == '-' else '+'}{offset}"
+    try:
+        return datetime.fromisoformat(f"{day}T{time}.{(fraction or '0')[:6]:0<6}{zone}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

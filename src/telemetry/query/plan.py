@@ -1,0 +1,187 @@
+"""From a question to a plan: which relation answers which part of the range, so that the answer is exactly the raw
+one.
+
+A roll-up row may stand in for its raw rows where all of this holds: its cell lies within the range, no bucket edge cuts
+the cell, the cell is over, and none of its quarters of an hour is listed as late. The widest roll-up goes first;
+what it cannot answer is left to the next one, and in the end to the raw rows: edges of the range, late quarters, the
+present.
+
+`first` and `last` over several devices need the time of each value, which a roll-up does not keep; they read raw rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from telemetry.query.aggregates import NEEDS_TIME
+from telemetry.query.calendar import has_one_midnight, midnight
+from telemetry.query.question import By, Question
+from telemetry.query.spans import Span, joined, without
+
+QUARTER = timedelta(minutes=15)
+MAX_SEGMENTS = 12
+"""Per relation; beyond it, neighbours become one segment that skips what lies between them row by row."""
+
+Relation = Literal["readings", "15m", "1h", "1d"]
+
+_FIXED: tuple[tuple[Relation, timedelta], ...] = (("1h", timedelta(hours=1)), ("15m", QUARTER))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = timedelta(days=1)
+_HOUR = timedelta(hours=1)
+_LEAST = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of the range that one relation answers.
+
+    Attributes:
+        spans: at least one; disjoint and rising. Rows between them do not count.
+    """
+
+    relation: Relation
+    spans: tuple[Span, ...]
+
+    @property
+    def start(self) -> datetime:
+        """Start of the first span."""
+        return self.spans[0][0]
+
+    @property
+    def end(self) -> datetime:
+        """End of the last span."""
+        return self.spans[-1][1]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a question is answered; the spans of all segments together are its range, without overlap.
+
+    Attributes:
+        edges: of the buckets, in UTC, rising; one more than there are buckets.
+    """
+
+    question: Question
+    edges: list[datetime]
+    segments: tuple[Segment, ...]
+
+    @property
+    def source(self) -> str:
+        """The relations that are read, the widest roll-up first, joined by `+`."""
+        relations = dict.fromkeys(segment.relation for segment in self.segments)
+        return "+".join(f"{self.question.domain.name}_{relation}" for relation in relations)
+
+
+def make_plan(question: Question, edges: list[datetime], late: Iterable[datetime], city_zone: str) -> Plan:
+    """The plan of a question.
+
+    Args:
+        edges: the bucket edges that `calendar.bucket_edges` gives for it.
+        late: starts of the quarters of an hour whose roll-up rows may be stale.
+        city_zone: time zone of the days of the daily roll-up.
+    """
+    quarters = sorted(set(late))
+    open_from = _floor(question.now, QUARTER)
+    remaining = [(question.start, question.end)]
+    segments: list[Segment] = []
+    for relation, cell_of in _usable_roll_ups(question, edges, city_zone):
+        found = _whole_cells(remaining, cell_of, open_from)
+        found = without(found, joined(_touched(quarters, cell_of)))
+        if relation == "1d":
+            found = without(found, joined(_unfit_days(found, question.zone)))
+        segments += _segments(relation, found)
+        remaining = without(remaining, found)
+    segments += _segments("readings", remaining)
+    return Plan(question, edges, tuple(segments))
+
+
+CellOf = Callable[[datetime], Span]
+"""The cell of a roll-up that holds an instant."""
+
+
+def _usable_roll_ups(
+    question: Question, edges: Sequence[datetime], city_zone: str
+) -> Iterable[tuple[Relation, CellOf]]:
+    asked = {aggregate for names in question.aggregates.values() for aggregate in names}
+    if asked & NEEDS_TIME and question.by is not By.DEVICE:
+        return
+    # The outermost edges lie at or beyond the ends of the range, so they cut no cell within it.
+    inner = edges[1:-1]
+    if question.window.unit != "minute" and question.zone.key == city_zone:
+        yield "1d", lambda instant: _day_cell(instant, question)
+    for relation, width in _FIXED:
+        if all(_is_multiple(edge, width) for edge in inner):
+            yield relation, _fixed_cell(width)
+
+
+def _fixed_cell(width: timedelta) -> CellOf:
+    def cell(instant: datetime) -> Span:
+        start = _floor(instant, width)
+        return start, start + width
+
+    return cell
+
+
+def _day_cell(instant: datetime, question: Question) -> Span:
+    day = instant.astimezone(question.zone).date()
+    return midnight(day, question.zone), midnight(day + _DAY, question.zone)
+
+
+def _whole_cells(spans: Iterable[Span], cell_of: CellOf, open_from: datetime) -> list[Span]:
+    """The parts of the spans that consist of whole, closed cells."""
+    found = []
+    for start, end in spans:
+        first, last = cell_of(start), cell_of(min(end, open_from))
+        whole = (start if first[0] == start else first[1]), last[0]
+        if whole[0] < whole[1]:
+            found.append(whole)
+    return found
+
+
+def _touched(quarters: Iterable[datetime], cell_of: CellOf) -> Iterator[Span]:
+    """The cells that the quarters lie in; where a cell's edge cuts a quarter, both."""
+    for quarter in quarters:
+        yield cell_of(quarter)
+        yield cell_of(quarter + QUARTER - _LEAST)
+
+
+def _unfit_days(spans: Iterable[Span], zone: ZoneInfo) -> Iterator[Span]:
+    for start, end in spans:
+        for year in range(start.astimezone(zone).year, end.astimezone(zone).year + 1):
+            yield from _unfit_days_of_year(year, zone)
+
+
+@lru_cache(maxsize=512)
+def _unfit_days_of_year(year: int, zone: ZoneInfo) -> tuple[Span, ...]:
+    """Days that the daily roll-up does not hold exactly.
+
+    It is made of hours, so the midnights of a zone that is off by half an hour cut its rows; and where the clocks show
+    midnight twice or not at all, database and calendar may put the label elsewhere.
+    """
+    first = date(year, 1, 1)
+    days = [first + timedelta(days=number) for number in range(-1, 367)]
+    unfit = [day for day in days if not (has_one_midnight(day, zone) and _is_multiple(midnight(day, zone), _HOUR))]
+    return tuple((midnight(day - _DAY, zone), midnight(day + _DAY, zone)) for day in unfit)
+
+
+def _segments(relation: Relation, spans: Sequence[Span]) -> list[Segment]:
+    """Segments of neighbouring spans: a day between two of them is worth a scan of its own."""
+    gap = _DAY
+    clusters = joined(spans, gap)
+    while len(clusters) > MAX_SEGMENTS:
+        gap *= 2
+        clusters = joined(spans, gap)
+    return [Segment(relation, tuple(span for span in spans if start <= span[0] < end)) for start, end in clusters]
+
+
+def _is_multiple(instant: datetime, width: timedelta) -> bool:
+    return (instant - _EPOCH) % width == timedelta(0)
+
+
+def _floor(instant: datetime, width: timedelta) -> datetime:
+    return instant - (instant - _EPOCH) % width

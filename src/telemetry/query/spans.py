@@ -1,0 +1,39 @@
+"""Half-open spans of time, disjoint and in rising order, as lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+Span = tuple[datetime, datetime]
+
+
+def joined(spans: Iterable[Span], gap: timedelta = timedelta(0)) -> list[Span]:
+    """The spans with neighbours joined that touch, overlap, or lie at most `gap` apart."""
+    result: list[Span] = []
+    for start, end in sorted(spans):
+        if result and start - result[-1][1] <= gap:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return result
+
+
+def without(spans: Iterable[Span], holes: Iterable[Span]) -> list[Span]:
+    """What is left of the spans when the holes are taken out; both disjoint and rising."""
+    result: list[Span] = []
+    waiting = list(holes)
+    passed = 0
+    for start, end in spans:
+        at = start
+        while passed < len(waiting) and waiting[passed][0] < end:
+            hole_start, hole_end = waiting[passed]
+            if hole_start > at:
+                result.append((at, hole_start))
+            at = max(at, hole_end)
+            if hole_end > end:
+                break  # it may reach into the next span
+            passed += 1
+        if at < end:
+            result.append((at, end))
+    return result
