@@ -28,11 +28,13 @@ CHOICES: dict[str, Mapping[str, Sequence[str]]] = {
 }
 
 
-def view(filled: FilledDatabase, query: Query, window: str = "15m", **chosen: Sequence[str]) -> View:
+def view(
+    filled: FilledDatabase, query: Query, window: str = "15m", chosen: Mapping[str, Sequence[str]] | None = None
+) -> View:
     """All three days, everything chosen unless said otherwise."""
     values: dict[str, Sequence[str] | str] = {}
     for name, variable in variables(BOARDS[query.dashboard]).items():
-        values[name] = chosen.get(name, All(variable["allValue"]) if variable["type"] == "query" else window)
+        values[name] = (chosen or {}).get(name, All(variable["allValue"]) if variable["type"] == "query" else window)
     return View(filled.span.start - timedelta(minutes=1), filled.span.end, values)
 
 
@@ -107,8 +109,7 @@ async def test_curves_can_be_drawn_from_a_wider_window(
 async def test_panel_takes_any_choice(
     reader: asyncpg.Connection, filled: FilledDatabase, query: Query, choice: str
 ) -> None:
-    chosen = view(filled, query, **CHOICES[choice])
-    columns, rows = await run(reader, query, chosen)
+    _, rows = await run(reader, query, view(filled, query, chosen=CHOICES[choice]))
     if query.kind in ("stat", "gauge"):
         assert len(rows) == 1
     elif choice == "nothing" and query.dashboard != "data-quality":
