@@ -11,6 +11,13 @@ import asyncpg
 QUARTER = timedelta(minutes=15)
 HOUR = timedelta(hours=1)
 
+_WATERMARK = """
+SELECT greatest(
+    _timescaledb_functions.to_timestamp(_timescaledb_functions.cagg_watermark(mat_hypertable_id)), '1970-01-01 00:00Z')
+FROM _timescaledb_catalog.continuous_agg
+WHERE user_view_name = $1
+"""
+
 
 class Ranges(list[tuple[datetime, datetime]]):
     """Half-open, disjoint ranges in rising order."""
@@ -63,23 +70,36 @@ async def refresh_timescaledb(database: asyncpg.Connection, domain: str, closed:
     )
     zone = ZoneInfo(await database.fetchval("SELECT value FROM telemetry_meta WHERE key = 'timezone'"))
     quarters = Ranges.of(row["bucket"] for row in rows)
-    for width, ranges in (
+    now = datetime.now(UTC)
+    for width, cells in (
         ("15m", quarters),
-        ("1h", Ranges.joined(_around_hours(quarters))),
-        ("1d", Ranges.joined(_around_days(quarters, zone))),
+        ("1h", _around_hours(quarters)),
+        ("1d", _around_days(quarters, zone)),
     ):
-        for start, end in ranges:
-            if end <= datetime.now(UTC):
-                await database.execute(
-                    f"CALL refresh_continuous_aggregate('{domain}_{width}', $1::timestamptz, $2::timestamptz)",
-                    start,
-                    end,
-                )
+        closed_cells = Ranges.joined(cell for cell in cells if cell[1] <= now)
+        await _refresh_aggregate(database, f"{domain}_{width}", closed_cells)
     await database.execute(
         "DELETE FROM late_ranges WHERE domain = $1 AND bucket <= $2 AND id <= $3", domain, closed, last
     )
     await _compact(database, domain)
     return len(rows)
+
+
+async def _refresh_aggregate(database: asyncpg.Connection, name: str, ranges: Ranges) -> None:
+    """Refreshes a continuous aggregate over ranges of whole cells.
+
+    Its real-time part begins at the watermark, which a refresh moves to its own end. Cells in between that were open
+    when their quarters left the list would vanish from sight, so they are refreshed with the ranges behind them.
+    """
+    watermark = await database.fetchval(_WATERMARK, name)
+    seen = Ranges(each for each in ranges if each[1] <= watermark)
+    beyond = Ranges(each for each in ranges if each[1] > watermark)
+    if beyond:
+        seen.append((min(watermark, beyond[0][0]), beyond[-1][1]))
+    for start, end in seen:
+        await database.execute(
+            f"CALL refresh_continuous_aggregate('{name}', $1::timestamptz, $2::timestamptz)", start, end
+        )
 
 
 async def _take(database: asyncpg.Connection, domain: str, closed: datetime) -> list[datetime]:
