@@ -25,11 +25,15 @@ SELECT
          ELSE ARRAY (SELECT device_key FROM chosen ORDER BY device_key) END AS device_keys,
     CASE $6::text WHEN 'none' THEN 1
                   WHEN 'device' THEN (SELECT count(*) FROM chosen WHERE counts)
-                  ELSE (SELECT count(DISTINCT coalesce(zone, '')) FROM chosen WHERE counts) END AS groups,
-    ARRAY (SELECT asked FROM unnest($4::text[]) AS asked WHERE NOT EXISTS (SELECT FROM devices WHERE device_id = asked))
-        AS unknown_devices,
-    ARRAY (SELECT asked FROM unnest($5::text[]) AS asked WHERE NOT EXISTS (SELECT FROM devices WHERE zone = asked))
-        AS unknown_zones
+                  ELSE (SELECT count(DISTINCT coalesce(zone, '')) FROM chosen WHERE counts) END AS groups
+"""
+_UNKNOWN = """
+SELECT ARRAY (SELECT unnest($1::text[]) EXCEPT SELECT device_id FROM devices WHERE device_id = ANY ($1)),
+       ARRAY (SELECT unnest($2::text[]) EXCEPT SELECT zone FROM devices WHERE zone = ANY ($2))
+"""
+_KEYS = """
+SELECT device_key FROM devices
+WHERE (cardinality($1::text[]) = 0 OR device_id = ANY ($1)) AND (cardinality($2::text[]) = 0 OR zone = ANY ($2))
 """
 _ZONES = "SELECT DISTINCT zone FROM devices WHERE zone IS NOT NULL ORDER BY zone LIMIT $1"
 
@@ -57,6 +61,7 @@ async def find_scope(connection: Connection, question: Question, margin: timedel
     Raises:
         InvalidQuery: a device or zone that is asked for is not in the registry.
     """
+    await refuse_unknown(connection, question.devices, question.zones)
     row = await connection.fetchrow(
         _SCOPE,
         question.domain.name,
@@ -67,20 +72,34 @@ async def find_scope(connection: Connection, question: Question, margin: timedel
         question.by,
     )
     assert row is not None
-    if row["unknown_devices"]:
-        raise unknown_device(row["unknown_devices"][0])
-    if row["unknown_zones"]:
-        raise await unknown_zone(connection, row["unknown_zones"][0])
     return Scope(row["city_zone"], row["late"], row["device_keys"], row["groups"])
 
 
-def unknown_device(name: str) -> InvalidQuery:
-    """The error about a device that is not in the registry."""
-    return InvalidQuery("device", name, "there is no such device", ("the ids that /v1/devices lists",))
+async def device_keys(connection: Connection, devices: Sequence[str], zones: Sequence[str]) -> list[int] | None:
+    """The keys of the devices of these ids in these zones; None where neither is named.
+
+    Raises:
+        InvalidQuery: one of them is not in the registry.
+    """
+    if not devices and not zones:
+        return None
+    await refuse_unknown(connection, devices, zones)
+    return [row[0] for row in await connection.fetch(_KEYS, list(devices), list(zones))]
 
 
-async def unknown_zone(connection: Connection, name: str) -> InvalidQuery:
-    """The error about a zone in which there is no device, with those that there are."""
-    zones = [row["zone"] for row in await connection.fetch(_ZONES, _SHOWN + 1)]
-    more = ("…",) if len(zones) > _SHOWN else ()
-    return InvalidQuery("zone", name, "there is no device in that zone", (*zones[:_SHOWN], *more))
+async def refuse_unknown(connection: Connection, devices: Sequence[str], zones: Sequence[str]) -> None:
+    """Refuses names that the registry does not have: a misspelt one must not look like silence.
+
+    Raises:
+        InvalidQuery: one of them is not there.
+    """
+    if not devices and not zones:
+        return
+    row = await connection.fetchrow(_UNKNOWN, list(devices), list(zones))
+    assert row is not None
+    if row[0]:
+        raise InvalidQuery("device", row[0][0], "there is no such device", ("the ids that /v1/devices lists",))
+    if row[1]:
+        there = [each["zone"] for each in await connection.fetch(_ZONES, _SHOWN + 1)]
+        more = ("…",) if len(there) > _SHOWN else ()
+        raise InvalidQuery("zone", row[1][0], "there is no device in that zone", (*there[:_SHOWN], *more))

@@ -76,3 +76,8 @@ async def register(database: asyncpg.Connection, domains: Mapping[str, str]) -> 
         [domains[device_id] for device_id in ids],
     )
     return await keys(database, ids)
+
+
+async def remove(database: asyncpg.Connection, device_id: str) -> bool:
+    """Removes a device; False where there is none. The caller makes sure that no readings carry its key."""
+    return await database.execute("DELETE FROM devices WHERE device_id = $1", device_id) == "DELETE 1"

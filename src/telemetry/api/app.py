@@ -1,0 +1,71 @@
+"""The application: routers, problems, metrics, and the pool for as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from fastapi import FastAPI
+
+from telemetry.api import (
+    devices,
+    docs,
+    domains,
+    health,
+    latest,
+    ledger,
+    metrics,
+    problems,
+    quarantine,
+    readings,
+    series,
+)
+from telemetry.api.service import Service
+from telemetry.domains import load_domains
+from telemetry.settings import Settings
+from telemetry.store.pool import create_pool
+
+
+_CLOSE_WITHIN_S = 5.0
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The HTTP service of these settings; it starts while the database is away.
+
+    Raises:
+        ConfigurationError: a domain's file is wrong.
+    """
+    registry = load_domains(settings.domains.directories)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        pool = await create_pool(settings, "api")
+        app.state.service = Service(settings, registry, pool)
+        try:
+            yield
+        finally:
+            await _close(pool)
+
+    app = FastAPI(
+        title="Urban telemetry",
+        version=health.VERSION,
+        description=docs.DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    metrics.install(app)
+    for module in (health, metrics, docs, domains, devices, quarantine, ledger, series, readings, latest):
+        app.include_router(module.router)
+    return app
+
+
+async def _close(pool: asyncpg.Pool) -> None:
+    """Lets running queries end, in time by force."""
+    try:
+        await asyncio.wait_for(pool.close(), _CLOSE_WITHIN_S)
+    except TimeoutError:
+        pool.terminate()

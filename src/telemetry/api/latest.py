@@ -1,0 +1,83 @@
+"""`GET /v1/{domain}/latest`: the last value of each metric of each device, its age, online or silent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Query, Response
+
+from telemetry.api.bodies import json_response
+from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
+from telemetry.api.parameters import Devices, Metrics, StrictRoute, Tz, Zones
+from telemetry.api.service import TheDomain, TheService
+from telemetry.query.instants import format_instant, parse_instant, parse_zone
+from telemetry.query.latest import Latest, Wanted, page
+from telemetry.query.question import choose_metrics
+
+router = APIRouter(prefix="/v1", tags=["latest"], route_class=StrictRoute)
+
+
+@router.get("/{domain}/latest", summary="Last value per device, its age, online or silent")
+async def latest(
+    domain: TheDomain,
+    service: TheService,
+    metric: Metrics = (),
+    device: Devices = (),
+    zone: Zones = (),
+    since: Annotated[str, Query(description="How far back values are looked for.")] = "-7d",
+    tz: Tz = None,
+    limit: Limit = 1000,
+    cursor: Cursor = None,
+) -> Response:
+    """One row per device at home in the domain, and per device that is named, in order of their ids. A device is
+    `silent` when its newest reading is older than three of its intervals or, where its interval is not known, than an
+    hour; otherwise it is `online`. Without any reading since `since`, its `time` is null.
+    """
+    now = datetime.now(UTC)
+    shown = parse_zone("tz", tz or service.settings.timezone)
+    (after,) = decode(cursor, str) or ("",)
+    wanted = Wanted(
+        domain,
+        choose_metrics(domain, metric) or tuple(domain.metrics.values()),
+        parse_instant("since", since, now),
+        device,
+        zone,
+        after,
+        page_size(service, limit),
+    )
+    async with service.reading() as connection:
+        found = await page(connection, wanted)
+    meta = {
+        "domain": domain.name,
+        "tz": shown.key,
+        "as_of": format_instant(now, shown),
+        "since": format_instant(wanted.since, shown),
+        "next": encode([found[-1].device_id]) if len(found) == limit else None,
+    }
+    return json_response([_row(each, now, shown) for each in found], meta)
+
+
+def _row(found: Latest, now: datetime, shown: ZoneInfo) -> dict[str, Any]:
+    return {
+        "device_id": found.device_id,
+        "name": found.name,
+        "zone": found.zone,
+        "latitude": found.latitude,
+        "longitude": found.longitude,
+        "interval_s": found.interval_s,
+        "status": "online" if found.is_online(now) else "silent",
+        "time": None if found.time is None else format_instant(found.time, shown),
+        "received_at": None if found.received_at is None else format_instant(found.received_at, shown),
+        "age_s": None if found.time is None else _age_s(found.time, now),
+        "values": {
+            name: {"value": value, "time": format_instant(time, shown), "age_s": _age_s(time, now)}
+            for name, (time, value) in found.values.items()
+        },
+    }
+
+
+def _age_s(time: datetime, now: datetime) -> float:
+    """Seconds; 0 for a device whose clock is ahead."""
+    return max(0.0, (now - time).total_seconds())

@@ -1,0 +1,78 @@
+"""`GET /v1/ledger`: the proof that nothing was lost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Query, Response
+
+from telemetry.api.bodies import json_response
+from telemetry.api.parameters import End, Start, StrictRoute, Tz
+from telemetry.api.quarantine import UNKNOWN_DOMAIN
+from telemetry.api.service import TheService
+from telemetry.errors import InvalidQuery
+from telemetry.query.instants import format_instant, parse_zone
+from telemetry.query.ledger import Account, hours
+from telemetry.query.question import parse_range
+
+router = APIRouter(prefix="/v1", tags=["ledger"], route_class=StrictRoute)
+
+SIDES = ("received", "stored", "merged", "duplicate", "quarantined", "imbalance")
+
+
+@router.get("/ledger", summary="The conservation table")
+async def ledger(
+    service: TheService,
+    domain: Annotated[tuple[str, ...], Query(description="Only these domains, or `unknown`. Repeatable.")] = (),
+    start: Start = "-24h",
+    end: End = "now",
+    tz: Tz = None,
+) -> Response:
+    """Readings per domain and hour of receipt, of every hour that the range touches. Each reading that was received is
+    stored, a duplicate or quarantined: `received = stored + duplicate + quarantined`, and `imbalance` is what is
+    missing. `merged` is the part of `stored` that completed a row that was there. `meta` has the totals.
+    """
+    allowed = (*service.registry, UNKNOWN_DOMAIN)
+    for name in domain:
+        if name not in allowed:
+            raise InvalidQuery("domain", name, "there is no such domain", allowed)
+    first, last = parse_range(start, end, datetime.now(UTC))
+    shown = parse_zone("tz", tz or service.settings.timezone)
+    most = service.settings.api.max_values
+    async with service.reading() as connection:
+        found = await hours(connection, first, last, domain, most + 1)
+    if len(found) > most:
+        raise InvalidQuery("start", start, f"the answer would have more than {most:,} rows; ask for a shorter range")
+    domains = sorted({each.domain for each in found})
+    meta = {
+        "tz": shown.key,
+        "start": format_instant(first, shown),
+        "end": format_instant(last, shown),
+        "balanced": not any(each.imbalance for each in found),
+        "totals": _totals(found),
+        "domains": {name: _totals(each for each in found if each.domain == name) for name in domains},
+    }
+    return json_response([_row(each, shown) for each in found], meta)
+
+
+def _row(account: Account, shown: ZoneInfo) -> dict[str, Any]:
+    return {
+        "hour": format_instant(account.hour, shown),
+        "domain": account.domain,
+        **{side: getattr(account, side) for side in SIDES},
+        "reasons": json.loads(account.reasons),
+    }
+
+
+def _totals(accounts: Iterable[Account]) -> dict[str, Any]:
+    sides, reasons = Counter(dict.fromkeys(SIDES, 0)), Counter[str]()
+    for account in accounts:
+        for side in SIDES:
+            sides[side] += getattr(account, side)
+        reasons.update(json.loads(account.reasons))
+    return {**sides, "reasons": dict(sorted(reasons.items()))}

@@ -1,0 +1,57 @@
+"""Query parameters: those that many routes share, and the refusal of those that a route does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Annotated, Any, get_origin
+
+from fastapi import Query, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+from telemetry.api.problems import invalid_parameter
+
+Metrics = Annotated[
+    tuple[str, ...], Query(alias="metric", description="Names as `/v1/domains` lists them. Repeatable.")
+]
+Devices = Annotated[tuple[str, ...], Query(alias="device", description="Only these devices, by id. Repeatable.")]
+Zones = Annotated[tuple[str, ...], Query(alias="zone", description="Only devices of these zones. Repeatable.")]
+Start = Annotated[
+    str, Query(description="First instant: RFC 3339 with an offset, or relative to now: `-24h`, `-7d`, `now`.")
+]
+End = Annotated[str, Query(description="First instant that is not included any more; forms as for `start`.")]
+Tz = Annotated[str | None, Query(description="IANA time zone of windows and labels. Default: the city's.")]
+
+
+class StrictRoute(APIRoute):
+    """A route that refuses what it does not know: a misspelt filter must not be an answer about everything."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler behind the check."""
+        handle = super().get_route_handler()
+        repeatable = dict(_parameters(self.dependant))
+
+        async def handle_known(request: Request) -> Response:
+            _refuse_unknown(request, repeatable)
+            return await handle(request)
+
+        return handle_known
+
+
+def _refuse_unknown(request: Request, repeatable: dict[str, bool]) -> None:
+    seen = set()
+    for name, value in request.query_params.multi_items():
+        if name not in repeatable:
+            allowed = sorted(repeatable)
+            raise invalid_parameter(name, value, "there is no such parameter here", allowed)
+        if name in seen and not repeatable[name]:
+            raise invalid_parameter(name, value, "may be given only once", ["one value"])
+        seen.add(name)
+
+
+def _parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:
+    """Names of the query parameters of a route, and whether each may be repeated."""
+    for field in dependant.query_params:
+        yield field.alias, get_origin(field.field_info.annotation) is tuple
+    for dependency in dependant.dependencies:
+        yield from _parameters(dependency)

@@ -1,0 +1,172 @@
+"""Errors as `application/problem+json` (RFC 9457): what was wrong, what was given, what is allowed.
+
+Every error of every route is made here, whoever raised it. Members beyond the standard's own: `parameter`, `given` and
+`allowed` where a parameter is at fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import asyncpg
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+
+from telemetry.errors import ConfigurationError, InvalidQuery, TelemetryError, Unavailable
+from telemetry.store.failures import Failure, classify
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+_BEGINNING = 200
+"""Characters of a given value that an answer repeats at the most."""
+
+
+class Problem(TelemetryError):
+    """An answer other than the one that was hoped for.
+
+    Args:
+        kind: last part of the problem's `type`, a stable key for programs.
+        more: further members.
+    """
+
+    def __init__(self, status: HTTPStatus, kind: str, detail: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.more = more
+
+    def response(self, request: Request, headers: Mapping[str, str] | None = None) -> Response:
+        """The problem as an answer to that request."""
+        body = {
+            "type": f"urn:telemetry:problem:{self.kind}",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+            "instance": request.url.path,
+            **self.more,
+        }
+        return Response(to_json(body), self.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def not_found(what: str, given: str, allowed: Sequence[str] = ()) -> Problem:
+    """There is no such thing; `allowed` names those that there are."""
+    detail = f"there is no {what} {given!r}" + (f"; there are {', '.join(allowed)}" if allowed else "")
+    return Problem(
+        HTTPStatus.NOT_FOUND, "not-found", detail, parameter=what, given=_shown(given), allowed=list(allowed)
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the app a problem."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(InvalidQuery, _invalid_query)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http)
+    for passing in (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, Unavailable):
+        app.add_exception_handler(passing, _database)
+    app.add_exception_handler(ConfigurationError, _database)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response(request)
+
+
+async def _invalid_query(request: Request, error: Exception) -> Response:
+    assert isinstance(error, InvalidQuery)
+    return invalid_parameter(error.parameter, error.given, error.detail, error.allowed).response(request)
+
+
+def invalid_parameter(parameter: str, given: object, detail: str, allowed: Sequence[str] = ()) -> Problem:
+    """A parameter that cannot be answered."""
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid-parameter",
+        f"{parameter}: {detail}",
+        parameter=parameter,
+        given=_shown(given),
+        allowed=list(allowed),
+    )
+
+
+async def _invalid_request(request: Request, error: Exception) -> Response:
+    """What FastAPI found wrong; the first fault is told."""
+    assert isinstance(error, RequestValidationError)
+    fault = error.errors()[0]
+    place, *names = [str(part) for part in fault["loc"]]
+    name = ".".join(names) or place
+    if fault["type"] == "json_invalid":
+        name, given = "body", None
+    else:
+        given = fault.get("input")
+    return invalid_parameter(name, given, fault["msg"], _allowed(fault)).response(request)
+
+
+def _allowed(fault: Mapping[str, Any]) -> list[str]:
+    """What the constraint of a fault says is allowed."""
+    context = fault.get("ctx", {})
+    signs = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "pattern": "text like"}
+    return [f"{words} {context[name]}" for name, words in signs.items() if name in context]
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    detail = {
+        HTTPStatus.NOT_FOUND: f"there is no route {request.url.path}; /docs lists them",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible here",
+    }.get(status, str(error.detail))
+    return Problem(status, status.phrase.lower().replace(" ", "-"), detail).response(request, error.headers)
+
+
+async def _database(request: Request, error: Exception) -> Response:
+    if isinstance(error, asyncpg.QueryCanceledError):
+        timeout = request.app.state.service.settings.api.statement_timeout.total_seconds()
+        return unavailable(
+            "too-slow",
+            f"the question took longer than {timeout:g} s (api.statement_timeout) and was ended; ask for a shorter "
+            "range, fewer devices, or a window of whole hours or days, which roll-ups answer",
+        ).response(request)
+    if isinstance(error, asyncpg.UndefinedTableError):
+        return unavailable("not-migrated", "the database has no such tables yet; run `telemetry db migrate`").response(
+            request, {"Retry-After": str(RETRY_AFTER_S)}
+        )
+    if isinstance(error, asyncpg.PostgresError) and classify(error) is not Failure.RETRY and not _refused(error):
+        return await _unexpected(request, error)
+    log.warning("api_database_away", path=request.url.path, error=str(error) or type(error).__name__)
+    return unavailable(
+        "database-away", "the database cannot be reached now; the same request may succeed later"
+    ).response(request, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+def _refused(error: asyncpg.PostgresError) -> bool:
+    return isinstance(error, (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError))
+
+
+def unavailable(kind: str, detail: str) -> Problem:
+    """503: not the asker's fault, or not one that can be seen beforehand."""
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, kind, detail)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log.error("api_error", path=request.url.path, error=str(error), exc_info=error)
+    detail = "the service made a mistake; its log tells more"
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail).response(request)
+
+
+def _shown(given: object) -> object:
+    if isinstance(given, str) and len(given) > _BEGINNING:
+        return given[:_BEGINNING] + "…"
+    if isinstance(given, (str, int, float, bool, type(None))):
+        return given
+    return (given.decode(errors="replace") if isinstance(given, bytes) else str(given))[:_BEGINNING]

@@ -1,0 +1,70 @@
+"""Running the application: the socket, the signals, and a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+
+from telemetry.api.app import create_app
+from telemetry.errors import ConfigurationError
+from telemetry.settings import ApiSettings, Settings
+
+log = structlog.get_logger()
+
+GRACE_S = 10
+"""Seconds that running requests get to end after SIGTERM."""
+
+
+class _Server(uvicorn.Server):
+    """Ends on SIGTERM and SIGINT as if that were ordinary, which it is: uvicorn would raise them again."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+async def run(settings: Settings) -> None:
+    """Serves HTTP until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on, or the application cannot start.
+    """
+    app = create_app(settings)
+    with _listening(settings.api) as listener:
+        server = _Server(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=GRACE_S, ws="none"
+            )
+        )
+        log.info("api_listens", host=settings.api.host, port=settings.api.port)
+        await server.serve([listener])
+    if not server.started:
+        raise ConfigurationError("the HTTP service could not start; the lines above say why")
+
+
+@contextmanager
+def _listening(settings: ApiSettings) -> Iterator[socket.socket]:
+    """The listening socket, made before anything else so that a taken port is told in one sentence."""
+    try:
+        family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the HTTP service cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "choose another api.port or api.host, or end the program that has it"
+        ) from error
+    with listener:
+        yield listener

@@ -1,0 +1,68 @@
+"""What every route needs: settings, domains, and connections that see one state of the database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+import asyncpg
+from fastapi import Depends, Request
+
+from telemetry.api.problems import not_found
+from telemetry.domains import Domain, Registry
+from telemetry.query.database import Connection, snapshot
+from telemetry.settings import Settings
+
+
+@dataclass
+class Service:
+    """The running service.
+
+    Attributes:
+        is_migrated: it was found in order once; a schema does not go back by itself.
+    """
+
+    settings: Settings
+    registry: Registry
+    pool: asyncpg.Pool
+    is_migrated: bool = False
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """A connection within a read-only snapshot that ends a statement after `api.statement_timeout`."""
+        async with (
+            self.connection() as connection,
+            snapshot(connection, self.settings.api.statement_timeout) as reading,
+        ):
+            yield reading
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection of the pool; waits for one as long as a statement may run."""
+        timeout = self.settings.api.statement_timeout.total_seconds()
+        async with self.pool.acquire(timeout=timeout) as connection:
+            yield cast(asyncpg.Connection, connection)
+
+    def domain(self, name: str) -> Domain:
+        """The domain of that name.
+
+        Raises:
+            Problem: 404, with the domains that there are.
+        """
+        if name not in self.registry:
+            raise not_found("domain", name, tuple(self.registry))
+        return self.registry[name]
+
+
+async def _service(request: Request) -> Service:
+    return cast(Service, request.app.state.service)
+
+
+async def _domain(domain: str, request: Request) -> Domain:
+    return cast(Service, request.app.state.service).domain(domain)
+
+
+TheService = Annotated[Service, Depends(_service)]
+TheDomain = Annotated[Domain, Depends(_domain)]

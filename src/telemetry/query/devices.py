@@ -1,0 +1,65 @@
+"""The registry of devices, as it is asked for."""
+
+# ruff: noqa: S608 - identifiers are our own, values are parameters
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from telemetry.query.database import Connection
+from telemetry.query.sql import identifier
+
+_COLUMNS = "device_id, domain, name, zone, latitude, longitude, interval_s, first_seen, updated_at"
+_PAGE = f"""
+SELECT {_COLUMNS} FROM devices
+WHERE ($1::text[] IS NULL OR domain = ANY ($1)) AND ($2::text[] IS NULL OR zone = ANY ($2))
+  AND device_id COLLATE "C" > $3
+ORDER BY device_id COLLATE "C"
+LIMIT $4
+"""
+_ONE = f"SELECT {_COLUMNS} FROM devices WHERE device_id = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A device as the registry has it; see the table `devices`."""
+
+    device_id: str
+    domain: str
+    name: str | None
+    zone: str | None
+    latitude: float | None
+    longitude: float | None
+    interval_s: float | None
+    first_seen: datetime
+    updated_at: datetime
+
+
+async def page(
+    connection: Connection, domains: Sequence[str], zones: Sequence[str], after: str, limit: int
+) -> list[Registered]:
+    """Devices in order of their ids, behind `after`; of all domains and zones where none is named."""
+    rows = await connection.fetch(_PAGE, list(domains) or None, list(zones) or None, after, limit)
+    return [Registered(*row) for row in rows]
+
+
+async def one(connection: Connection, device_id: str) -> Registered | None:
+    """The device of that id."""
+    row = await connection.fetchrow(_ONE, device_id)
+    return None if row is None else Registered(*row)
+
+
+async def domains_with_readings(connection: Connection, device_id: str, domains: Iterable[str]) -> list[str]:
+    """The domains that hold readings of a device, raw or in roll-ups, which outlive them."""
+    names = sorted(domains)
+    arms = [
+        f"EXISTS (SELECT FROM {identifier(f'{name}_{relation}')} AS r WHERE r.device_key = d.device_key)"
+        for name in names
+        for relation in ("readings", "1d")
+    ]
+    row = await connection.fetchrow(f"SELECT {', '.join(arms)} FROM devices AS d WHERE device_id = $1", device_id)
+    if row is None:
+        return []
+    return [name for position, name in enumerate(names) if row[2 * position] or row[2 * position + 1]]
