@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections import deque
 from heapq import heappop, heappush
 from typing import Final
 
@@ -39,7 +38,7 @@ class AckFrontier:
         self._frontier = 0
         self._words = array("I")
         self._settled: list[tuple[int, int]] = []
-        self._repeats: deque[tuple[int, int]] = deque()
+        self._repeats: dict[int, int] = {}
         self.push = self._words.append
 
     @property
@@ -60,8 +59,11 @@ class AckFrontier:
         self._repeats.clear()
 
     def repeat(self, word: int) -> None:
-        """Answers once more, when everything received up to now is settled; the order of receipt holds for it, too."""
-        self._repeats.append((self.next, word))
+        """Answers once more, when everything received up to now is settled; the order of receipt holds for it, too.
+
+        Until then one answer stands for any number of repetitions, so that a broker cannot fill our memory with them.
+        """
+        self._repeats.setdefault(word, self.next)
 
     def settle(self, first: int, end: int) -> array[int]:
         """Notes that the messages [first, end) are settled; returns the words that are due now, in order.
@@ -84,18 +86,20 @@ class AckFrontier:
 
     def _advance(self, reached: int) -> array[int]:
         words = self._words[: reached - self._frontier]
-        if self._repeats and self._repeats[0][0] <= reached:
+        if self._repeats:
             words = self._with_repeats(words, reached)
         del self._words[: reached - self._frontier]
         self._frontier = reached
         return words
 
     def _with_repeats(self, words: array[int], reached: int) -> array[int]:
-        mixed, at = array("I"), 0
-        while self._repeats and self._repeats[0][0] <= reached:
-            before, word = self._repeats.popleft()
-            mixed.extend(words[at : before - self._frontier])
+        """The words with each repeat before the message that was received after it."""
+        due = [(word, before) for word, before in self._repeats.items() if before <= reached]
+        mixed, taken = array("I"), 0
+        for word, before in due:
+            mixed.extend(words[taken : before - self._frontier])
             mixed.append(word)
-            at = before - self._frontier
-        mixed.extend(words[at:])
+            taken = before - self._frontier
+            del self._repeats[word]
+        mixed.extend(words[taken:])
         return mixed

@@ -133,5 +133,5 @@ class Connection(asyncio.Protocol):
     def _tick(self) -> None:
         self._session.tick(self._loop.time())
         self.flush()
-        if not self._closing:
+        if self._session.state is not State.ENDED:
             self._wait()

@@ -59,8 +59,8 @@ class ExactlyOnce:
                     self._unreleased.add(packet_id)
         return count
 
-    def is_too_early(self, packet_id: int) -> bool:
-        """Whether a PUBREL with this id comes before our PUBREC."""
+    def owes_pubrec(self, packet_id: int) -> bool:
+        """Whether a message with this id is delivered and not yet acknowledged."""
         return packet_id in self._delivered
 
     def release(self, packet_id: int) -> bool:

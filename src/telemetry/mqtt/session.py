@@ -33,29 +33,23 @@ import structlog
 from mqtt5 import (
     ConnAckPacket,
     ConnAckReasonCode,
-    ConnectPacket,
     DisconnectPacket,
     DisconnectReasonCode,
     Packet,
     PingReqPacket,
     PingRespPacket,
-    PubCompPacket,
-    PubCompReasonCode,
     PublishPacket,
     PubRelPacket,
     QoS,
-    RetainHandling,
     SubAckPacket,
-    SubscribePacket,
-    TopicFilter,
 )
 
 from telemetry.errors import ConfigurationError, TelemetryError, Unavailable
-from telemetry.mqtt.acks import NOTHING, PUBACK, PUBREC, AckFrontier, encode
-from telemetry.mqtt.exactly_once import ExactlyOnce
 from telemetry.mqtt.faults import ProtocolError, disconnected, malformed, refused, unsubscribed, violation
 from telemetry.mqtt.keep_alive import KeepAlive
+from telemetry.mqtt.opening import SUBSCRIBE_ID, connect_packet, keep_alive_s, session_expiry_s, subscribe_packet
 from telemetry.mqtt.reader import PacketReader
+from telemetry.mqtt.receiver import Receiver
 from telemetry.mqtt.stats import SessionStats
 from telemetry.settings import MqttSettings
 
@@ -64,25 +58,18 @@ log = structlog.get_logger()
 ANSWER_WITHIN_S: Final = 10.0
 """How long the broker may take for its CONNACK and then for its SUBACK."""
 
-_SUBSCRIBE_ID: Final = 1
-_LONGEST_KEEP_ALIVE: Final = 65_535
-_LONGEST_EXPIRY: Final = 0xFFFF_FFFF
 _PINGREQ: Final = PingReqPacket().write()
-_AT_MOST_ONCE: Final = QoS.AT_MOST_ONCE
-_AT_LEAST_ONCE: Final = QoS.AT_LEAST_ONCE
+_CONNACK_OF_MQTT_3: Final = b"\x20\x02"
 
 
 class State(Enum):
     """Where a connection stands."""
 
-    IDLE = "no connection"
-    CONNECTING = "CONNECT sent"
-    SUBSCRIBING = "CONNACK received, SUBSCRIBE sent"
+    IDLE = "not connected"
+    CONNECTING = "waiting for CONNACK"
+    SUBSCRIBING = "waiting for SUBACK"
     READY = "subscribed"
-    ENDED = "over; the socket is to be closed"
-
-
-_ALIVE: Final = frozenset({State.SUBSCRIBING, State.READY})
+    ENDED = "about to close the socket"
 
 
 class Session:
@@ -95,7 +82,7 @@ class Session:
 
     Attributes:
         state: where the present connection stands.
-        ended: why it ended; None for an end of our own will.
+        ended: why the last one ended; None where it was our own will or the network's.
         stats: the counters.
     """
 
@@ -106,26 +93,20 @@ class Session:
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
         self._filters = tuple(filters)
-        self._max_qos = max_qos
-        self._reader = PacketReader()
-        self._frontier = AckFrontier()
-        self._exactly_once = ExactlyOnce()
-        self._window = settings.receive_maximum
-        self._known = False
-        self._epoch = 0
-        self._greeting = b""
+        self._subscribe = subscribe_packet(self._filters, max_qos).write()
         self._output: list[bytes] = []
-        self._keep_alive = KeepAlive(self._own_keep_alive, 0.0)
+        self._receiver = Receiver(settings.receive_maximum, self.stats, self._output)
+        self._reader = PacketReader()
+        self._keep_alive = KeepAlive(keep_alive_s(settings), 0.0)
+        self._epoch = 0
+        self._known = False
+        self._greeting = b""
         self._answer_by = math.inf
-
-    @property
-    def _own_keep_alive(self) -> int:
-        return min(_LONGEST_KEEP_ALIVE, math.ceil(self._settings.keep_alive.total_seconds()))
 
     @property
     def unsettled(self) -> int:
         """Messages of this connection that wait to be settled and acknowledged."""
-        return self._frontier.unsettled
+        return self._receiver.unsettled
 
     def connect(self, now: float) -> int:
         """Begins an epoch on a fresh connection; returns its number."""
@@ -133,50 +114,49 @@ class Session:
         self.lost(self._epoch)
         self.ended = None
         self._reader = PacketReader()
-        self._keep_alive = KeepAlive(self._own_keep_alive, now)
-        self._window = self._settings.receive_maximum
+        self._keep_alive = KeepAlive(keep_alive_s(self._settings), now)
         self._greeting = b""
         self._answer_by = now + ANSWER_WITHIN_S
         self.state = State.CONNECTING
-        self._output.append(self._connect_packet().write())
+        self._output.append(connect_packet(self._settings).write())
         return self._epoch
 
     def lost(self, epoch: int) -> None:
-        """The connection of an epoch is gone; nothing of it is acknowledged any more."""
+        """The connection of an epoch is gone."""
         if epoch != self._epoch:
             return
         self.state = State.IDLE
         self.stats.connected = False
-        self.stats.in_flight = 0
-        self._frontier.begin_epoch()
-        self._exactly_once.begin_epoch()
+        self._receiver.begin_epoch()
         self._output.clear()
 
     def disconnect(self, reason: DisconnectReasonCode = DisconnectReasonCode.NORMAL_DISCONNECTION) -> None:
         """Takes leave; the broker keeps the session for as long as CONNECT asked it to."""
-        if self.state in _ALIVE:
+        if self._accepted:
             self._output.append(DisconnectPacket(reason_code=reason).write())
         self.state = State.ENDED
         self.stats.connected = False
+        # Nothing may follow a DISCONNECT, so what is settled from now on is settled too late.
+        self._receiver.begin_epoch()
 
     def receive(self, data: bytes, now: float) -> tuple[int, list[PublishPacket]]:
         """Takes what was read; returns the number of the first message in it, and the messages."""
-        first = self._frontier.next
+        first = self._receiver.next
         messages: list[PublishPacket] = []
         if self.state is State.ENDED or self.state is State.IDLE:
             return first, messages
         self._keep_alive.heard(now)
         self.stats.bytes_received += len(data)
-        if len(self._greeting) < 2:
-            self._greeting += data[:2]
+        if self.state is State.CONNECTING:
+            self._greeting = (self._greeting + data[:2])[:2]
         try:
-            self._take_all(self._reader.feed(data), messages, now)
+            self._take(self._reader.feed(data), messages, now)
             if self._reader.fault is not None:
                 raise self._not_mqtt(self._reader.fault)
         except TelemetryError as error:
             self._end(error)
         self.stats.messages_received += len(messages)
-        self.stats.in_flight = self._frontier.unsettled
+        self.stats.in_flight = self._receiver.unsettled
         return first, messages
 
     def settle(self, first: int, end: int) -> None:
@@ -185,10 +165,7 @@ class Session:
         Raises:
             ValueError: one of them was never delivered.
         """
-        words = self._frontier.settle(first, end)
-        if self.state in _ALIVE and words:
-            self._acknowledge(words)
-            self.stats.in_flight = self._frontier.unsettled
+        self._receiver.settle(first, end)
 
     def listen(self, listening: bool, now: float) -> None:
         """Whether the socket is read; while it is not, the broker's silence proves nothing."""
@@ -196,18 +173,17 @@ class Session:
 
     def tick(self, now: float) -> None:
         """Does what is due; to be called at `deadline()`."""
-        if self.state in (State.CONNECTING, State.SUBSCRIBING) and now >= self._answer_by:
-            awaited = "CONNECT" if self.state is State.CONNECTING else "SUBSCRIBE"
-            self._end(Unavailable(f"{self._address} has not answered our {awaited} within {ANSWER_WITHIN_S:.0f} s"))
-        elif self.state in _ALIVE and self._keep_alive.is_dead(now):
+        if self._waiting and now >= self._answer_by:
+            missing = "CONNECT" if self.state is State.CONNECTING else "SUBSCRIBE"
+            self._end(Unavailable(f"{self._address} has not answered our {missing} for {ANSWER_WITHIN_S:.0f} s"))
+        elif self._accepted and self._keep_alive.is_dead(now):
             self._end(Unavailable(f"the broker at {self._address} has fallen silent; not even a PINGRESP came"))
-        elif self.state in _ALIVE and self._keep_alive.wants_ping(now):
+        elif self._accepted and self._keep_alive.wants_ping(now):
             self._output.append(_PINGREQ)
 
     def deadline(self) -> float:
         """When `tick` is to be called next."""
-        waiting = self.state in (State.CONNECTING, State.SUBSCRIBING)
-        return min(self._keep_alive.deadline(), self._answer_by if waiting else math.inf)
+        return min(self._keep_alive.deadline() if self._accepted else math.inf, self._answer_by)
 
     def output(self, now: float) -> bytes:
         """The bytes to send now; they are handed out once."""
@@ -218,146 +194,92 @@ class Session:
         self._keep_alive.sent(now)
         return data
 
-    def _take_all(self, packets: Sequence[Packet], messages: list[PublishPacket], now: float) -> None:
-        deliver, alive = messages.append, self.state in _ALIVE
+    @property
+    def _waiting(self) -> bool:
+        return self.state is State.CONNECTING or self.state is State.SUBSCRIBING
+
+    @property
+    def _accepted(self) -> bool:
+        return self.state is State.SUBSCRIBING or self.state is State.READY
+
+    def _take(self, packets: Sequence[Packet], messages: list[PublishPacket], now: float) -> None:
+        accept, deliver, accepted = self._receiver.accept, messages.append, self._accepted
         for packet in packets:
-            if alive and type(packet) is PublishPacket:
-                if self._accept(packet):
+            if accepted and type(packet) is PublishPacket:
+                if accept(packet):
                     deliver(packet)
             else:
                 self._handle(packet, now)
-                alive = self.state in _ALIVE
-
-    def _accept(self, packet: PublishPacket) -> bool:
-        """Checks and numbers a message; whether it is delivered. This runs once per message and is kept short."""
-        topic = packet.topic
-        if "\0" in topic:
-            raise malformed("a topic contains the character U+0000")
-        if packet.topic_alias is not None:
-            raise ProtocolError(DisconnectReasonCode.TOPIC_ALIAS_INVALID, "a topic alias was used, and we allow none")
-        if "#" in topic or "+" in topic:
-            raise ProtocolError(DisconnectReasonCode.TOPIC_NAME_INVALID, f"the topic {topic!r} contains a wildcard")
-        if packet.qos is not _AT_LEAST_ONCE:
-            return self._accept_other(packet)
-        packet_id = packet.packet_id
-        if not packet_id:
-            raise violation("a PUBLISH has the packet id 0")
-        self._take_window()
-        self._frontier.push(PUBACK | packet_id)
-        return True
-
-    def _accept_other(self, packet: PublishPacket) -> bool:
-        if packet.qos is _AT_MOST_ONCE:
-            return self._accept_at_most_once(packet)
-        packet_id = packet.packet_id
-        if not packet_id:
-            raise violation("a PUBLISH has the packet id 0")
-        if not self._exactly_once.holds_window(packet_id):
-            self._take_window()
-        if self._exactly_once.is_new(packet_id, packet.duplicate):
-            self._frontier.push(PUBREC | packet_id)
-            return True
-        self._frontier.repeat(PUBREC | packet_id)
-        self._acknowledge(self._frontier.due())
-        return False
-
-    def _accept_at_most_once(self, packet: PublishPacket) -> bool:
-        if packet.duplicate:
-            raise malformed("a PUBLISH of QoS 0 has the DUP flag")
-        if self._frontier.unsettled >= self._settings.receive_maximum:
-            self.stats.qos0_dropped += 1
-            return False
-        self._frontier.push(NOTHING)
-        return True
-
-    def _take_window(self) -> None:
-        if self._window == 0:
-            raise ProtocolError(
-                DisconnectReasonCode.RECEIVE_MAX_EXCEEDED,
-                f"more than {self._settings.receive_maximum} messages (mqtt.receive_maximum) are unacknowledged",
-            )
-        self._window -= 1
-
-    def _acknowledge(self, words: Any) -> None:
-        data = encode(words)
-        count = len(data) // 4
-        self._window += count - self._exactly_once.acknowledge(words)
-        self.stats.acked += count
-        self._output.append(data)
+                accepted = self._accepted
 
     def _handle(self, packet: Packet, now: float) -> None:
         handler = _HANDLERS.get(type(packet))
         name = type(packet).__name__.removesuffix("Packet").upper()
         if handler is None:
-            raise violation(f"{name} is nothing that a subscriber without extended authentication may get")
-        if (self.state is State.CONNECTING) is not (type(packet) is ConnAckPacket):
-            raise violation(f"{name} came while we were here: {self.state.value}")
+            raise violation(f"{name} while we were {self.state.value}")
+        if (self.state is State.CONNECTING) is not (handler is Session._on_connack):
+            raise violation(f"{name} while we were {self.state.value}")
         handler(self, packet, now)
 
     def _on_connack(self, packet: ConnAckPacket, now: float) -> None:
         if packet.reason_code is not ConnAckReasonCode.SUCCESS:
             raise refused(packet, self._address)
+        if packet.authentication_method is not None:
+            raise violation("CONNACK with an authentication method, and we had named none")
         self._keep_alive.obey(packet.server_keep_alive)
         self._resume(packet)
         self.state = State.SUBSCRIBING
         self._answer_by = now + ANSWER_WITHIN_S
-        subscribe = self._subscribe_packet().write()
-        if packet.max_packet_size is not None and len(subscribe) > packet.max_packet_size:
+        if packet.max_packet_size is not None and len(self._subscribe) > packet.max_packet_size:
             raise ConfigurationError(
                 f"the broker at {self._address} takes packets of {packet.max_packet_size} bytes, and our "
-                f"subscription has {len(subscribe)}; raise its limit"
+                f"subscription has {len(self._subscribe)}; raise its limit"
             )
-        self._output.append(subscribe)
+        self._output.append(self._subscribe)
 
     def _resume(self, packet: ConnAckPacket) -> None:
         """Finds out whether our session is still there, and counts the connection."""
         if not packet.session_present:
-            self._exactly_once.forget()
+            self._receiver.forget()
             if self._known:
                 self.stats.sessions_lost += 1
                 log.warning(
                     "mqtt_session_lost",
-                    detail="The broker no longer knows our session; what it held for us is gone.",
+                    detail="The broker no longer knows our session: what it held for us is gone.",
                     broker=self._address,
                     client_id=self._settings.client_id,
                 )
-        expiry = packet.session_expiry_interval
-        if expiry is not None and expiry < self._session_expiry:
+        wanted, granted = session_expiry_s(self._settings), packet.session_expiry_interval
+        if granted is not None and granted < wanted:
             log.warning(
                 "mqtt_session_expiry_reduced",
-                detail=f"The broker keeps our session for {expiry} s only, not for {self._session_expiry} s.",
+                detail=f"The broker keeps our messages for {granted} s when we are away, not for {wanted} s.",
                 broker=self._address,
             )
+        log.info("mqtt_connected", broker=self._address, session_present=packet.session_present)
         self.stats.reconnects += self.stats.connections > 0
         self.stats.connections += 1
         self._known = True
 
     def _on_suback(self, packet: SubAckPacket, now: float) -> None:
-        if self.state is not State.SUBSCRIBING or packet.packet_id != _SUBSCRIBE_ID:
-            raise violation(f"SUBACK for {packet.packet_id}, a subscription that we did not ask for")
+        if self.state is not State.SUBSCRIBING or packet.packet_id != SUBSCRIBE_ID:
+            raise violation(f"SUBACK for {packet.packet_id} while we were {self.state.value}")
         if fault := unsubscribed(packet.reason_codes, self._filters, self._address):
             raise fault
         self.state = State.READY
+        self._answer_by = math.inf
         self.stats.connected = True
 
     def _on_pubrel(self, packet: PubRelPacket, now: float) -> None:
-        packet_id = packet.packet_id
-        if not packet_id:
-            raise violation("a PUBREL has the packet id 0")
-        if self._exactly_once.is_too_early(packet_id):
-            raise violation(f"PUBREL for {packet_id} came before our PUBREC")
-        known = self._exactly_once.release(packet_id)
-        self._window += self._exactly_once.complete(packet_id)
-        reason = PubCompReasonCode.SUCCESS if known else PubCompReasonCode.PACKET_ID_NOT_FOUND
-        self._output.append(PubCompPacket(packet_id, reason_code=reason).write())
+        self._receiver.release(packet)
 
     def _on_pingresp(self, packet: PingRespPacket, now: float) -> None:
         """That it came is noted like everything that comes."""
 
     def _on_disconnect(self, packet: DisconnectPacket, now: float) -> None:
         if packet.session_expiry_interval is not None:
-            raise violation("DISCONNECT of a broker has a session expiry interval")
-        # Who was disconnected says nothing any more.
+            raise violation("DISCONNECT of a broker with a session expiry interval")
+        # To a broker that has taken leave nothing is said any more.
         self.state = State.ENDED
         raise disconnected(packet, self._address, self._settings.client_id)
 
@@ -370,37 +292,11 @@ class Session:
             self.disconnect()
 
     def _not_mqtt(self, fault: str) -> TelemetryError:
-        if self.state is State.CONNECTING and self._greeting.startswith(b"\x20\x02"):
+        if self.state is State.CONNECTING and self._greeting == _CONNACK_OF_MQTT_3:
             return ConfigurationError(
                 f"the broker at {self._address} answers in MQTT 3; mqtt.host must name a broker that speaks MQTT 5"
             )
         return malformed(fault)
-
-    @property
-    def _session_expiry(self) -> int:
-        return min(_LONGEST_EXPIRY, math.ceil(self._settings.session_expiry.total_seconds()))
-
-    def _connect_packet(self) -> ConnectPacket:
-        password = self._settings.password
-        return ConnectPacket(
-            self._settings.client_id,
-            username=self._settings.username,
-            password=None if password is None else password.get_secret_value().encode(),
-            clean_start=False,
-            keep_alive=self._own_keep_alive,
-            session_expiry_interval=self._session_expiry,
-            receive_max=self._settings.receive_maximum,
-        )
-
-    def _subscribe_packet(self) -> SubscribePacket:
-        """Retained messages are wanted once per session, not after each reconnect."""
-        return SubscribePacket(
-            _SUBSCRIBE_ID,
-            [
-                TopicFilter(name, max_qos=self._max_qos, retain_handling=RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS)
-                for name in self._filters
-            ],
-        )
 
 
 _HANDLERS: Final[dict[type, Callable[[Session, Any, float], None]]] = {
