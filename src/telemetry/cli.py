@@ -1,0 +1,305 @@
+"""The command line: every command reads the same settings and ends a failed start with one sentence and exit code 1."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from telemetry import __version__
+from telemetry.errors import ConfigurationError, TelemetryError
+from telemetry.logs import configure_logging
+from telemetry.settings import Settings, load_settings, parse_duration, settings_path
+
+app = typer.Typer(
+    name="telemetry",
+    help="City sensor readings from MQTT, stored exactly once, answered as exact time windows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+database_app = typer.Typer(help="The tables: numbered migrations.", no_args_is_help=True)
+config_app = typer.Typer(help="The settings that are in force.", no_args_is_help=True)
+app.add_typer(database_app, name="db")
+app.add_typer(config_app, name="config")
+
+
+class _Given:
+    """What was given before the command."""
+
+    config: Path | None = None
+    overrides: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+
+
+def main() -> None:
+    """Entry point; errors of ours become one sentence on standard error and exit code 1."""
+    try:
+        app()
+    except TelemetryError as error:
+        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def _seconds(text: str) -> timedelta:
+    """A duration flag: `90`, `90s`, `5m`."""
+    try:
+        duration = timedelta(seconds=float(text))
+    except ValueError:
+        try:
+            duration = parse_duration(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"{text!r}: {error}, or a number of seconds") from None
+    return duration
+
+
+Duration = Annotated[timedelta | None, typer.Option(parser=_seconds, metavar="DURATION", help="60, 90s, 5m, 2h")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _before(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Settings file (or TELEMETRY_CONFIG)"),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting, e.g. --set mqtt.port=1884")
+    ] = None,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end")
+    ] = False,
+) -> None:
+    _Given.config = config
+    _Given.overrides = dict(_override(text) for text in overrides or [])
+
+
+def _override(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r}: write NAME=VALUE, e.g. mqtt.port=1884", param_hint="--set")
+    return name, yaml.safe_load(value)
+
+
+def _settings(**flags: Any) -> Settings:
+    given = {name.replace("__", "."): value for name, value in flags.items() if value is not None}
+    settings = load_settings(_Given.config, {**_Given.overrides, **given})
+    configure_logging(settings.logging)
+    return settings
+
+
+def _run(service: Callable[[asyncio.Event], Coroutine[Any, Any, Any]]) -> None:
+    """Runs a service until SIGTERM or SIGINT tells it to stop."""
+
+    async def until_told() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await service(stop)
+
+    uvloop.run(until_told())
+
+
+@app.command()
+def demo(
+    duration: Duration = None,
+    devices: Annotated[int, typer.Option(help="Size of the simulated city")] = 2_000,
+    rate: Annotated[float, typer.Option(help="Live messages per second, of all devices together")] = 200.0,
+    data_dir: Annotated[Path, typer.Option(help="Database, broker and logs; kept")] = Path("telemetry-demo"),
+    api_port: Annotated[int, typer.Option(help="Port of the HTTP service")] = 8000,
+    mqtt_port: Annotated[int, typer.Option(help="Port of Mosquitto")] = 1883,
+    json_status: Annotated[bool, typer.Option(help="One JSON object a second on standard output")] = False,
+) -> None:
+    """Run everything embedded: database, broker, simulated city, ingest, HTTP."""
+    try:
+        from telemetry.demo.options import DemoOptions
+        from telemetry.demo.run import run
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the demo needs {error.name}, which is not installed; install urban-telemetry[demo], or run `make setup`"
+        ) from error
+    options = DemoOptions(
+        duration=duration,
+        devices=devices,
+        rate=rate,
+        data_dir=data_dir,
+        api_port=api_port,
+        mqtt_port=mqtt_port,
+        json_status=json_status,
+    )
+    raise typer.Exit(run(options))
+
+
+@app.command()
+def ingest() -> None:
+    """Take readings in from the broker until told to stop."""
+    from telemetry.ingest import service
+
+    settings = _settings()
+    _run(lambda stop: service.run(settings, stop))
+
+
+@app.command()
+def api(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (api.host)")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (api.port)")] = None,
+) -> None:
+    """Answer questions over HTTP until told to stop."""
+    from telemetry.api import server
+
+    uvloop.run(server.run(_settings(api__host=host, api__port=port)))
+
+
+@app.command()
+def maintain(
+    once: Annotated[bool, typer.Option("--once", help="One round, then end")] = False,
+) -> None:
+    """Keep the database in order: partitions ahead, roll-ups after late data, retention."""
+    from telemetry.store import maintain as upkeep
+
+    settings = _settings()
+    if once:
+        done = uvloop.run(upkeep.run_once(settings))
+        typer.echo("\n".join(f"{name}: {value}" for name, value in vars(done).items()))
+    else:
+        _run(lambda stop: upkeep.run(settings, stop))
+
+
+@app.command()
+def simulate(
+    devices: Annotated[int, typer.Option(help="Size of the city", min=1)] = 2_000,
+    rate: Annotated[float, typer.Option(help="Live messages per second; 0 ends after the backfill", min=0)] = 200.0,
+    seed: Annotated[int | None, typer.Option(help="Another seed is another city")] = None,
+    backfill: Annotated[
+        timedelta | None, typer.Option(parser=_seconds, metavar="DURATION", help="Publish this much of the past first")
+    ] = None,
+    duration: Duration = None,
+) -> None:
+    """Publish a simulated city to the broker of the settings."""
+    try:
+        from telemetry.simulate import city, publisher
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the simulator needs {error.name}, which is not installed; install urban-telemetry[simulate]"
+        ) from error
+    settings = _settings()
+    _run(
+        lambda stop: publisher.run(
+            settings,
+            devices=devices,
+            rate=rate,
+            seed=city.SEED if seed is None else seed,
+            backfill=backfill or timedelta(0),
+            duration=duration,
+            stop=stop,
+        )
+    )
+
+
+@app.command("import")
+def import_devices(
+    file: Annotated[Path, typer.Argument(help="CSV: id,domain,name,zone,latitude,longitude,interval")],
+) -> None:
+    """Register the devices of a CSV file; good rows are kept, every bad one is named with its line."""
+    from telemetry.domains import load_domains
+    from telemetry.store import device_list, devices
+    from telemetry.store.pool import connection
+
+    settings = _settings()
+    domains = load_domains(settings.domains.directories)
+
+    async def bring_in() -> tuple[int, int, list[device_list.BadRow]]:
+        good: list[devices.Device] = []
+        bad: list[device_list.BadRow] = []
+        added = known = 0
+        async with connection(settings, "import") as database:
+            with Progress(console=Console(stderr=True)) as progress:
+                task = progress.add_task(f"Reading {file.name}", total=file.stat().st_size if file.exists() else None)
+                for size, row in device_list.read_devices(file, domains):
+                    progress.update(task, completed=size)
+                    bad.append(row) if isinstance(row, device_list.BadRow) else good.append(row)
+                    if len(good) >= _IMPORTED_AT_ONCE:
+                        new, old = await devices.upsert(database, good)
+                        added, known, good = added + new, known + old, []
+                new, old = await devices.upsert(database, good)
+        return added + new, known + old, bad
+
+    added, known, bad = uvloop.run(bring_in())
+    for row in bad:
+        typer.echo(f"{file}:{row.line}: {row.fault}", err=True)
+    typer.echo(f"{added:,} devices added, {known:,} updated, {len(bad):,} rows refused")
+    if bad:
+        raise typer.Exit(1)
+
+
+_IMPORTED_AT_ONCE = 1_000
+
+
+@database_app.command()
+def migrate() -> None:
+    """Bring the tables to the state of the files."""
+    from telemetry.store import migrate as migrations
+
+    applied = uvloop.run(migrations.migrate(_settings()))
+    typer.echo("\n".join(f"applied {version}" for version in applied) or "nothing to do")
+
+
+@database_app.command()
+def status() -> None:
+    """Show every migration and whether it landed."""
+    from telemetry.store import migrate as migrations
+
+    engine, states = uvloop.run(migrations.status(_settings()))
+    table = Table("migration", "state", "applied at", title=f"engine: {engine or 'not decided yet'}", box=None)
+    for each in states:
+        table.add_row(each.version, each.state, each.applied_at or "")
+    Console().print(table)
+
+
+@database_app.command("check")
+def check_database() -> None:
+    """Compare the database with the files and the models; exit code 1 when they differ."""
+    from telemetry.store import migrate as migrations
+
+    problems = uvloop.run(migrations.check(_settings()))
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo("the database is as the migrations and the domains say")
+
+
+@config_app.command()
+def show() -> None:
+    """Show the settings in force as YAML; secrets are hidden."""
+    typer.echo(yaml.safe_dump(_settings().model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
+
+
+@config_app.command("check")
+def check_config() -> None:
+    """Check the settings without touching broker or database; every fault is named."""
+    from telemetry.domains import load_domains
+
+    settings = _settings()
+    domains = load_domains(settings.domains.directories)
+    for name in ("ca_file", "cert_file", "key_file"):
+        path = getattr(settings.mqtt.tls, name)
+        if path is not None and not path.is_file():
+            raise ConfigurationError(f"mqtt.tls.{name}: there is no file {path}")
+    source = settings_path(_Given.config)
+    typer.echo(f"the settings are good ({source or 'no file, defaults'}); domains: {', '.join(domains)}")

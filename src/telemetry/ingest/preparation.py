@@ -1,0 +1,193 @@
+"""Messages become a batch of readings: the one loop that runs for every message.
+
+It takes the straight way for what nearly every message is, one good object of a known device, and leaves it at the
+first surprise. Devices are looked up or registered once for each batch, and only for readings that are good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from telemetry.domains import Reading
+from telemetry.errors import Reason, Rejected
+from telemetry.formats.native import attributes, empty, is_empty
+from telemetry.ingest.devices import Devices
+from telemetry.ingest.intake import Arrival, Message
+from telemetry.ingest.routes import Route, Routes, Sort
+from telemetry.settings import IngestSettings, format_duration
+from telemetry.store.batch import Batch, Part, Readings, Source, quarantined
+from telemetry.store.layout import MICROSECOND, SECOND_US, instant
+
+
+class Good(NamedTuple):
+    """A reading that only waits for its device to be known."""
+
+    route: Route
+    source: Source
+    reading: Reading
+    time_us: int
+    received_us: int
+
+
+class Preparation:
+    """Makes batches of readings out of messages."""
+
+    def __init__(self, settings: IngestSettings, routes: Routes, devices: Devices) -> None:
+        self._settings = settings
+        self._routes = routes
+        self._devices = devices
+        self._late_us = settings.max_lateness // MICROSECOND
+        self._ahead_us = settings.max_future // MICROSECOND
+        self._last_receipt_us = 0
+
+    async def batch(self, arrivals: Sequence[Arrival]) -> Batch:
+        """The batch of some arrivals, all received within the same hour; waits for the database at new devices."""
+        last = arrivals[-1]
+        batch = Batch(arrivals[0].first, last.first + len(last.messages), arrivals[0].received_us)
+        waiting: list[Good] = []
+        for arrival in arrivals:
+            self._take(batch, arrival, waiting)
+        if waiting:
+            await self._devices.resolve([good.route for good in waiting])
+            for good in waiting:
+                self._admit(batch, good)
+        return batch
+
+    def _take(self, batch: Batch, arrival: Arrival, waiting: list[Good]) -> None:
+        received_us = arrival.received_us
+        earliest, latest = received_us - self._late_us, received_us + self._ahead_us
+        largest = self._settings.max_payload_bytes
+        for message in arrival.messages:
+            route = self._routes[message.topic]
+            sort, payload = route.sort, message.payload
+            if sort is None or route.fault is not None or len(payload) > largest:
+                self._refuse_message(batch, route, message, received_us)
+                continue
+            try:
+                reading = sort.format.one(payload)
+            except ValidationError:
+                self._take_each(batch, route, message, received_us, waiting)
+                continue
+            batch.received[sort.name] += 1
+            stamp = reading.time
+            # Exact: until 2106 a float holds seconds to a quarter of a microsecond.
+            time_us = self._receipt(received_us) if stamp is None else int(stamp.timestamp() * SECOND_US + 0.5)
+            key = route.device_key
+            if (
+                key is None
+                or not earliest <= time_us <= latest
+                or len(reading.__pydantic_fields_set__) < 3
+                or (reading.device_id is not None and reading.device_id != route.device_id)
+                or reading.__pydantic_extra__
+            ):
+                self._examine(batch, Good(route, message, reading, time_us, received_us), waiting)
+                continue
+            _readings(batch, sort).add((time_us, received_us, key, *_values(reading), None), message)
+
+    def _take_each(self, batch: Batch, route: Route, message: Message, received_us: int, waiting: list[Good]) -> None:
+        """The readings of a payload that is not one good object."""
+        assert route.sort is not None
+        for element in route.sort.format.each(message.payload):
+            batch.received[route.domain] += 1
+            source: Source = message
+            if element.position is not None:
+                source = Part(message.topic, element.raw, element.position)
+            reading = element.reading
+            if isinstance(reading, Rejected):
+                _refuse(batch, route, source, received_us, reading)
+                continue
+            stamp = reading.time
+            time_us = self._receipt(received_us) if stamp is None else int(stamp.timestamp() * SECOND_US + 0.5)
+            self._examine(batch, Good(route, source, reading, time_us, received_us), waiting)
+
+    def _examine(self, batch: Batch, good: Good, waiting: list[Good]) -> None:
+        """Admits a reading that is unusual but right, and refuses one that is wrong."""
+        try:
+            self._check(good)
+        except Rejected as fault:
+            _refuse(batch, good.route, good.source, good.received_us, fault)
+            return
+        if good.route.device_key is None:
+            waiting.append(good)
+        else:
+            self._admit(batch, good)
+
+    def _check(self, good: Good) -> None:
+        route, reading = good.route, good.reading
+        assert route.sort is not None
+        if reading.device_id is not None and reading.device_id != route.device_id:
+            raise Rejected(
+                Reason.DEVICE_MISMATCH,
+                f"device_id is {reading.device_id[:128]!r}, but the topic names {route.device_id!r}; "
+                "leave it out or make it equal",
+            )
+        if is_empty(reading):
+            raise empty(route.sort.domain)
+        if good.time_us > good.received_us + self._ahead_us:
+            raise Rejected(
+                Reason.CLOCK_FUTURE,
+                f"time is {_shown(good.time_us)}, more than ingest.max_future = "
+                f"{format_duration(self._settings.max_future)} ahead of our clock",
+            )
+        if good.time_us < good.received_us - self._late_us:
+            raise Rejected(
+                Reason.CLOCK_PAST,
+                f"time is {_shown(good.time_us)}, longer ago than ingest.max_lateness = "
+                f"{format_duration(self._settings.max_lateness)}",
+            )
+
+    def _admit(self, batch: Batch, good: Good) -> None:
+        """Adds a reading that was checked; its device may still be unknown."""
+        route, reading = good.route, good.reading
+        assert route.sort is not None
+        try:
+            if route.device_key is None:
+                raise Rejected(
+                    Reason.UNKNOWN_DEVICE,
+                    f"the device {route.device_id} is not registered; register it with PUT /v1/devices/{{id}} or "
+                    "telemetry import, or set ingest.unknown_devices to auto",
+                )
+            extra = attributes(reading)
+        except Rejected as fault:
+            _refuse(batch, route, good.source, good.received_us, fault)
+            return
+        row = (good.time_us, good.received_us, route.device_key, *_values(reading), extra)
+        _readings(batch, route.sort).add(row, good.source)
+
+    def _refuse_message(self, batch: Batch, route: Route, message: Message, received_us: int) -> None:
+        """Refuses a message without a look at its payload."""
+        batch.received[route.domain] += 1
+        fault = route.fault or Rejected(
+            Reason.OVERSIZE,
+            f"the payload has {len(message.payload):,} bytes; "
+            f"ingest.max_payload_bytes allows {self._settings.max_payload_bytes:,}",
+        )
+        _refuse(batch, route, message, received_us, fault)
+
+    def _receipt(self, received_us: int) -> int:
+        """The time of a reading that has none: that of its receipt, no two alike."""
+        self._last_receipt_us = max(received_us, self._last_receipt_us + 1)
+        return self._last_receipt_us
+
+
+def _values(reading: Reading) -> list[object]:
+    """The metrics in the order of the model, which is that of the columns."""
+    return list(reading.__dict__.values())[2:]
+
+
+def _readings(batch: Batch, sort: Sort) -> Readings:
+    readings = batch.readings.get(sort.name)
+    if readings is None:
+        readings = batch.readings[sort.name] = Readings(sort.layout)
+    return readings
+
+
+def _refuse(batch: Batch, route: Route, source: Source, received_us: int, fault: Rejected) -> None:
+    batch.refused.append(quarantined(source, received_us, route.domain, route.device_id, fault.reason, fault.detail))
+
+
+def _shown(time_us: int) -> str:
+    return instant(time_us).isoformat().replace("+00:00", "Z")

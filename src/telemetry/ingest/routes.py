@@ -1,0 +1,79 @@
+"""Where a topic leads: `{root}/{domain}/{device_id}`."""
+
+from __future__ import annotations
+
+import re
+
+from telemetry.domains import Domain, Registry
+from telemetry.errors import Reason, Rejected
+from telemetry.formats.native import NativeFormat
+from telemetry.store.layout import Layout
+
+UNKNOWN = "unknown"
+"""The ledger's domain of messages whose topic names none."""
+
+_DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_AT_MOST = 1_000_000
+
+
+class Sort:
+    """What ingest needs of a domain."""
+
+    __slots__ = ("domain", "format", "layout", "name")
+
+    def __init__(self, domain: Domain) -> None:
+        self.name = domain.name
+        self.domain = domain
+        self.format = NativeFormat(domain)
+        self.layout = Layout.of(domain)
+
+
+class Route:
+    """Where the messages of a topic go.
+
+    Attributes:
+        sort: the domain; None where the topic names none.
+        device_key: None until the device is known to be registered.
+        fault: why no message of this topic can be a reading.
+    """
+
+    __slots__ = ("device_id", "device_key", "fault", "sort")
+
+    def __init__(self, sort: Sort | None, device_id: str | None, fault: Rejected | None = None) -> None:
+        self.sort = sort
+        self.device_id = device_id
+        self.device_key: int | None = None
+        self.fault = fault
+
+    @property
+    def domain(self) -> str:
+        """Name of the domain, as the ledger has it."""
+        return self.sort.name if self.sort is not None else UNKNOWN
+
+
+class Routes(dict[str, Route]):
+    """The routes of the topics seen so far; a new topic is understood when it is first asked for."""
+
+    def __init__(self, root: str, registry: Registry) -> None:
+        super().__init__()
+        self._root = f"{root}/"
+        self._sorts = {name: Sort(registry[name]) for name in registry}
+
+    def __missing__(self, topic: str) -> Route:
+        if len(self) >= _AT_MOST:
+            # Topics that somebody makes up without end must not fill the memory; real ones are back at once.
+            self.clear()
+        route = self[topic] = self._understand(topic)
+        return route
+
+    def _understand(self, topic: str) -> Route:
+        parts = topic.removeprefix(self._root).split("/") if topic.startswith(self._root) else []
+        sort = self._sorts.get(parts[0]) if parts else None
+        if sort is None or len(parts) != 2:
+            allowed = ", ".join(self._sorts)
+            detail = f"a topic is {self._root}{{domain}}/{{device_id}} with one of the domains {allowed}"
+            return Route(sort, None, Rejected(Reason.UNKNOWN_TOPIC, detail))
+        if not _DEVICE_ID.fullmatch(parts[1]):
+            detail = "a device id has 1 to 128 characters of A-Z a-z 0-9 . _ : -"
+            return Route(sort, None, Rejected(Reason.UNKNOWN_TOPIC, detail))
+        return Route(sort, parts[1])

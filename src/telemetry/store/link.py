@@ -1,0 +1,124 @@
+"""A connection that is made anew when it is lost, for processes that wait for the database instead of giving up."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TypeVar
+
+import asyncpg
+import structlog
+
+from telemetry.errors import ConfigurationError, TelemetryError
+from telemetry.settings import Settings
+from telemetry.store.failures import Failure, classify
+from telemetry.store.pool import connect
+
+log = structlog.get_logger()
+
+Result = TypeVar("Result")
+Work = Callable[[asyncpg.Connection], Awaitable[Result]]
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+
+
+class Link:
+    """One connection and the patience to get it back.
+
+    Args:
+        purpose: shown in `pg_stat_activity` and in the log.
+        prepare: what a new connection needs before it can be used.
+    """
+
+    def __init__(self, settings: Settings, purpose: str, prepare: Work[None] | None = None) -> None:
+        self._settings = settings
+        self._purpose = purpose
+        self._prepare = prepare
+        self._connection: asyncpg.Connection | None = None
+        self._backend: tuple[int, datetime] | None = None
+        self.down_since: float | None = None
+
+    async def call(self, work: Work[Result]) -> Result:
+        """Does work over the connection, again and again until the database is there for it.
+
+        The work must bear repetition: it may have been done in part, or in full with its answer lost.
+
+        Raises:
+            ConfigurationError: an error that no patience cures.
+        """
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                result = await work(await self._connected())
+            except Exception as error:
+                self._drop()
+                self._note(error)
+            else:
+                self._back()
+                return result
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - many processes must not knock at once
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    async def close(self) -> None:
+        """Closes the connection; a later call opens a new one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close(timeout=2)
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        connection = await connect(self._settings, self._purpose)
+        try:
+            await self._end_predecessor(connection)
+            if self._prepare is not None:
+                await self._prepare(connection)
+            self._backend = await _backend(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+        return connection
+
+    async def _end_predecessor(self, connection: asyncpg.Connection) -> None:
+        """Ends our last server process where it still lives: cut off from us, it would keep its locks for hours."""
+        if self._backend is not None:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2",
+                *self._backend,
+            )
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    def _note(self, error: Exception) -> None:
+        if isinstance(error, ConfigurationError) or classify(error) is not Failure.RETRY:
+            if isinstance(error, TelemetryError):
+                raise error
+            raise ConfigurationError(f"the database refuses what {self._purpose} asks of it: {error}") from error
+        if self.down_since is None:
+            self.down_since = time.monotonic()
+            log.warning(
+                "database_away",
+                detail="The database does not serve us; the work is repeated until it does.",
+                purpose=self._purpose,
+                error=str(error) or type(error).__name__,
+            )
+
+    def _back(self) -> None:
+        if self.down_since is not None:
+            seconds = round(time.monotonic() - self.down_since, 1)
+            self.down_since = None
+            log.info("database_back", detail="The database serves us again.", purpose=self._purpose, seconds=seconds)
+
+
+async def _backend(connection: asyncpg.Connection) -> tuple[int, datetime]:
+    row = await connection.fetchrow("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+    assert row is not None
+    return row["pid"], row["backend_start"]
