@@ -1,0 +1,34 @@
+"""A gateway for tests: aiomqtt, the independent client, publishing at QoS 1."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiomqtt
+
+from telemetry.settings import Settings
+
+
+class Gateway:
+    """Publishes to the topics of the settings; a message counts once the broker has acknowledged it."""
+
+    def __init__(self, client: aiomqtt.Client, root: str) -> None:
+        self._client = client
+        self._root = root
+        self.published = 0
+
+    async def send(self, path: str, payload: Any) -> None:
+        """Publishes to `{root}/{path}`: bytes as they are, everything else as JSON."""
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        await self._client.publish(f"{self._root}/{path}", body, qos=1)
+        self.published += 1
+
+
+@asynccontextmanager
+async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """A connected gateway."""
+    async with aiomqtt.Client(settings.mqtt.host, settings.mqtt.port) as client:
+        yield Gateway(client, settings.mqtt.topic_root)
