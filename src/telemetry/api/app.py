@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import asyncpg
 from fastapi import FastAPI
@@ -24,9 +25,9 @@ from telemetry.api import (
 )
 from telemetry.api.service import Service
 from telemetry.domains import load_domains
+from telemetry.errors import ConfigurationError
 from telemetry.settings import Settings
 from telemetry.store.pool import create_pool
-
 
 _CLOSE_WITHIN_S = 5.0
 
@@ -35,8 +36,11 @@ def create_app(settings: Settings) -> FastAPI:
     """The HTTP service of these settings; it starts while the database is away.
 
     Raises:
-        ConfigurationError: a domain's file is wrong.
+        ConfigurationError: a domain's file is wrong, or `database.url` is no PostgreSQL URL.
     """
+    if urlsplit(settings.database.url.get_secret_value()).scheme not in ("postgresql", "postgres"):
+        # The pool would find out with the first question only.
+        raise ConfigurationError("database.url is no PostgreSQL URL; it begins with postgresql://")
     registry = load_domains(settings.domains.directories)
 
     @asynccontextmanager
@@ -55,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)
     metrics.install(app)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from telemetry.api.bodies import json_response
+from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import StrictRoute, Zones
 from telemetry.api.problems import Problem, not_found
@@ -35,6 +36,19 @@ async def _device_id(
 
 
 DeviceId = Annotated[str, Depends(_device_id)]
+
+
+_EXAMPLE = {
+    "device_id": "lamp-0012",
+    "domain": "lighting",
+    "name": "Lamp 12",
+    "zone": "Centre",
+    "latitude": 48.8566,
+    "longitude": 2.3522,
+    "interval_s": 900.0,
+    "first_seen": "2026-11-01T08:00:00Z",
+    "updated_at": "2026-11-24T15:40:23Z",
+}
 
 
 class DeviceBody(BaseModel):
@@ -64,7 +78,14 @@ class DeviceBody(BaseModel):
     interval_s: float | None = Field(None, gt=0, le=1e8, description="Seconds between its readings, if it keeps one.")
 
 
-@router.get("/devices", summary="The registry of devices")
+@router.get(
+    "/devices",
+    summary="The registry of devices",
+    **documented(
+        {"meta": {"next": None}, "data": [_EXAMPLE]},
+        questions={"The first lamps": "/v1/devices?domain=lighting&limit=10"},
+    ),
+)
 async def list_devices(
     service: TheService,
     domain: Annotated[tuple[str, ...], Query(description="Only devices at home in these domains. Repeatable.")] = (),
@@ -85,7 +106,7 @@ async def list_devices(
     )
 
 
-@router.get("/devices/{device_id}", summary="One device")
+@router.get("/devices/{device_id}", summary="One device", **documented({"data": _EXAMPLE}, problems=(404, 422, 503)))
 async def get_device(device_id: DeviceId, service: TheService) -> Response:
     """The device of that id, or 404."""
     async with service.reading() as connection:
@@ -95,7 +116,7 @@ async def get_device(device_id: DeviceId, service: TheService) -> Response:
     return json_response(_row(found))
 
 
-@router.put("/devices/{device_id}", summary="Register or change a device")
+@router.put("/devices/{device_id}", summary="Register or change a device", **documented({"data": _EXAMPLE}))
 async def put_device(device_id: DeviceId, body: DeviceBody, service: TheService) -> Response:
     """Puts everything that is known of a device: what the body leaves out is unknown afterwards. 201 for a new one."""
     if body.domain not in service.registry:
@@ -107,7 +128,12 @@ async def put_device(device_id: DeviceId, body: DeviceBody, service: TheService)
     return json_response(_row(found), status=HTTPStatus.CREATED if added else HTTPStatus.OK)
 
 
-@router.delete("/devices/{device_id}", summary="Remove a device", status_code=HTTPStatus.NO_CONTENT)
+@router.delete(
+    "/devices/{device_id}",
+    summary="Remove a device",
+    status_code=HTTPStatus.NO_CONTENT,
+    **documented(None, problems=(404, 409, 422, 503), status=204),
+)
 async def delete_device(device_id: DeviceId, service: TheService) -> Response:
     """Removes a device that never reported; 409 while there are readings of it, which would lose their device."""
     async with service.connection() as connection, connection.transaction(isolation="repeatable_read"):

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from telemetry.api.bodies import json_response
+from telemetry.api.documentation import documented
 from telemetry.api.parameters import StrictRoute
 from telemetry.api.service import TheService
 from telemetry.domains import Domain, Metric
@@ -15,7 +16,37 @@ from telemetry.query.aggregates import available
 router = APIRouter(prefix="/v1", tags=["domains"], route_class=StrictRoute)
 
 
-@router.get("/domains", summary="Domains, metrics, units, kinds")
+@router.get(
+    "/domains",
+    summary="Domains, metrics, units, kinds",
+    **documented(
+        {
+            "data": [
+                {
+                    "name": "lighting",
+                    "title": "Street lighting",
+                    "description": "A street lamp or its controller …",
+                    "metrics": [
+                        {
+                            "name": "power_w",
+                            "unit": "W",
+                            "kind": "gauge",
+                            "type": "number",
+                            "description": "Active power drawn by the luminaire",
+                            "minimum": 0.0,
+                            "maximum": 10000.0,
+                            "options": [],
+                            "aggregates": ["avg", "min", "max", "sum", "count", "first", "last"],
+                            "default_aggregate": "avg",
+                        }
+                    ],
+                }
+            ]
+        },
+        questions={"Everything that can be asked for": "/v1/domains"},
+        problems=(422,),
+    ),
+)
 async def domains(service: TheService) -> Response:
     """Every domain with its metrics: unit, kind, valid range, and the aggregates that make sense for it."""
     return json_response([_domain(each) for each in service.registry.values()])

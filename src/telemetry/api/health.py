@@ -7,6 +7,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, Request, Response
 
 from telemetry.api.bodies import json_response
+from telemetry.api.documentation import documented
 from telemetry.api.parameters import StrictRoute
 from telemetry.api.problems import RETRY_AFTER_S, Problem, unavailable
 from telemetry.api.service import Service, TheService
@@ -18,13 +19,17 @@ VERSION = version("urban-telemetry")
 router = APIRouter(tags=["service"], route_class=StrictRoute)
 
 
-@router.get("/livez", summary="Does the process live?")
+@router.get("/livez", summary="Does the process live?", **documented({"status": "ok"}, problems=()))
 async def livez() -> Response:
     """Answers as long as the process does, whatever became of the database."""
     return Response(b'{"status":"ok"}', media_type="application/json")
 
 
-@router.get("/readyz", summary="Can it answer?")
+@router.get(
+    "/readyz",
+    summary="Can it answer?",
+    **documented({"status": "ready", "engine": "timescaledb"}, problems=(503,)),
+)
 async def readyz(request: Request, service: TheService) -> Response:
     """200 while the database can be reached and is migrated; otherwise 503 with the reason."""
     async with service.connection() as connection:
@@ -48,7 +53,11 @@ async def _require_migrated(service: Service) -> None:
     service.is_migrated = True
 
 
-@router.get("/version", summary="What runs here?")
+@router.get(
+    "/version",
+    summary="What runs here?",
+    **documented({"data": {"name": "urban-telemetry", "version": VERSION}}, problems=()),
+)
 async def get_version() -> Response:
     """Name and version of the service."""
     return json_response({"name": "urban-telemetry", "version": VERSION})

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Query, Response
 
 from telemetry.api.bodies import json_response
+from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import Devices, Metrics, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
@@ -19,7 +20,41 @@ from telemetry.query.question import choose_metrics
 router = APIRouter(prefix="/v1", tags=["latest"], route_class=StrictRoute)
 
 
-@router.get("/{domain}/latest", summary="Last value per device, its age, online or silent")
+@router.get(
+    "/{domain}/latest",
+    summary="Last value per device, its age, online or silent",
+    **documented(
+        {
+            "meta": {
+                "domain": "lighting",
+                "tz": "Europe/Paris",
+                "as_of": "2026-11-24T16:40:23+01:00",
+                "since": "2026-11-17T16:40:23+01:00",
+                "next": None,
+            },
+            "data": [
+                {
+                    "device_id": "lamp-0012",
+                    "name": "Lamp 12",
+                    "zone": "Centre",
+                    "latitude": 48.8566,
+                    "longitude": 2.3522,
+                    "interval_s": 900.0,
+                    "status": "online",
+                    "time": "2026-11-24T16:30:00+01:00",
+                    "received_at": "2026-11-24T16:30:00.213+01:00",
+                    "age_s": 623.0,
+                    "values": {"power_w": {"value": 41.5, "time": "2026-11-24T16:30:00+01:00", "age_s": 623.0}},
+                }
+            ],
+        },
+        questions={
+            "The last values of every lamp": "/v1/lighting/latest",
+            "How full the containers are": "/v1/waste/latest?metric=fill_level_pct",
+        },
+        problems=(404, 422, 503),
+    ),
+)
 async def latest(
     domain: TheDomain,
     service: TheService,

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Query, Response
 
 from telemetry.api.bodies import json_response
+from telemetry.api.documentation import documented
 from telemetry.api.parameters import End, Start, StrictRoute, Tz
 from telemetry.api.quarantine import UNKNOWN_DOMAIN
 from telemetry.api.service import TheService
@@ -25,7 +26,35 @@ router = APIRouter(prefix="/v1", tags=["ledger"], route_class=StrictRoute)
 SIDES = ("received", "stored", "merged", "duplicate", "quarantined", "imbalance")
 
 
-@router.get("/ledger", summary="The conservation table")
+_SUMS = {
+    "received": 1000,
+    "stored": 990,
+    "merged": 0,
+    "duplicate": 7,
+    "quarantined": 3,
+    "imbalance": 0,
+    "reasons": {"out_of_range": 3},
+}
+
+
+@router.get(
+    "/ledger",
+    summary="The conservation table",
+    **documented(
+        {
+            "meta": {
+                "tz": "Europe/Paris",
+                "start": "2026-11-23T16:40:23+01:00",
+                "end": "2026-11-24T16:40:23+01:00",
+                "balanced": True,
+                "totals": _SUMS,
+                "domains": {"lighting": _SUMS},
+            },
+            "data": [{"hour": "2026-11-24T16:00:00+01:00", "domain": "lighting", **_SUMS}],
+        },
+        questions={"The proof that nothing was lost": "/v1/ledger"},
+    ),
+)
 async def ledger(
     service: TheService,
     domain: Annotated[tuple[str, ...], Query(description="Only these domains, or `unknown`. Repeatable.")] = (),

@@ -8,10 +8,12 @@ from http import HTTPStatus
 import asyncpg
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from telemetry.api.documentation import documented
 from telemetry.api.parameters import StrictRoute
 from telemetry.api.service import Service, TheService
 from telemetry.errors import TelemetryError
@@ -86,7 +88,12 @@ def install(app: FastAPI) -> None:
     app.add_middleware(Measured, metrics=app.state.metrics)
 
 
-@router.get("/metrics", summary="Metrics for Prometheus")
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=PlainTextResponse,
+    **documented('telemetry_ledger_imbalance{domain="lighting"} 0.0', problems=()),
+)
 async def metrics(request: Request, service: TheService) -> Response:
     """Text format of Prometheus. While the database is away, the ledger's gauge is absent."""
     found: Metrics = request.app.state.metrics

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from telemetry.api.problems import invalid_parameter
 
 Metrics = Annotated[
-    tuple[str, ...], Query(alias="metric", description="Names as `/v1/domains` lists them. Repeatable.")
+    tuple[str, ...], Query(alias="metric", description="Metrics by name. Repeatable.", examples=[["power_w"]])
 ]
 Devices = Annotated[tuple[str, ...], Query(alias="device", description="Only these devices, by id. Repeatable.")]
 Zones = Annotated[tuple[str, ...], Query(alias="zone", description="Only devices of these zones. Repeatable.")]

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Response
 
 from telemetry.api.bodies import json_response
+from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import StrictRoute
 from telemetry.api.problems import not_found
@@ -22,6 +23,20 @@ router = APIRouter(prefix="/v1", tags=["quarantine"], route_class=StrictRoute)
 
 UNKNOWN_DOMAIN = "unknown"
 """Where messages are counted whose topic names no domain."""
+
+_EXAMPLE = {
+    "id": 7,
+    "received_at": "2026-11-24T15:40:23.213Z",
+    "domain": "lighting",
+    "device_id": "lamp-0012",
+    "reason": "out_of_range",
+    "detail": "power_w: 12000 is above 10000",
+    "topic": "city/v1/lighting/lamp-0012",
+    "position": None,
+    "payload": '{"power_w": 12000}',
+    "payload_encoding": "text",
+    "payload_bytes": 18,
+}
 
 
 async def _filters(
@@ -52,7 +67,14 @@ async def _filters(
 Filtered = Annotated[Filters, Depends(_filters)]
 
 
-@router.get("/quarantine", summary="What was refused and why")
+@router.get(
+    "/quarantine",
+    summary="What was refused and why",
+    **documented(
+        {"meta": {"next": None}, "data": [_EXAMPLE]},
+        questions={"What was refused last": "/v1/quarantine?limit=20"},
+    ),
+)
 async def list_quarantine(
     filters: Filtered, service: TheService, limit: Limit = 100, cursor: Cursor = None
 ) -> Response:
@@ -66,7 +88,25 @@ async def list_quarantine(
     return json_response([_row(each) for each in found], meta)
 
 
-@router.get("/quarantine/summary", summary="How much was refused, by domain and reason")
+@router.get(
+    "/quarantine/summary",
+    summary="How much was refused, by domain and reason",
+    **documented(
+        {
+            "meta": {"count": 3},
+            "data": [
+                {
+                    "domain": "lighting",
+                    "reason": "out_of_range",
+                    "count": 3,
+                    "first": "2026-11-24T15:40:23Z",
+                    "last": "2026-11-24T15:45:00Z",
+                }
+            ],
+        },
+        questions={"What was refused since yesterday": "/v1/quarantine/summary?start=-24h"},
+    ),
+)
 async def summarise_quarantine(filters: Filtered, service: TheService) -> Response:
     """Counts by domain and reason, with the first and the last time of receipt."""
     async with service.reading() as connection:
@@ -86,7 +126,9 @@ async def summarise_quarantine(filters: Filtered, service: TheService) -> Respon
     )
 
 
-@router.get("/quarantine/{number}", summary="One refused message")
+@router.get(
+    "/quarantine/{number}", summary="One refused message", **documented({"data": _EXAMPLE}, problems=(404, 422, 503))
+)
 async def get_quarantine(
     number: Annotated[int, Path(ge=1, le=2**63 - 1, description="Its `id`.")], service: TheService
 ) -> Response:

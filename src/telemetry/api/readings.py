@@ -11,6 +11,7 @@ import asyncpg
 from fastapi import APIRouter, Query, Response
 
 from telemetry.api.bodies import json_response
+from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
@@ -24,7 +25,38 @@ router = APIRouter(prefix="/v1", tags=["readings"], route_class=StrictRoute)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@router.get("/{domain}/readings", summary="Raw rows")
+@router.get(
+    "/{domain}/readings",
+    summary="Raw rows",
+    **documented(
+        {
+            "meta": {
+                "domain": "lighting",
+                "tz": "Europe/Paris",
+                "start": "2026-11-24T15:40:23+01:00",
+                "end": "2026-11-24T16:40:23+01:00",
+                "order": "asc",
+                "next": "WzE3OTU1MzE1MjMxMjg3NjgsMl0",
+            },
+            "data": [
+                {
+                    "time": "2026-11-24T15:45:00+01:00",
+                    "received_at": "2026-11-24T15:45:00.213+01:00",
+                    "device_id": "lamp-0012",
+                    "power_w": 41.5,
+                    "attributes": {"firmware": "1.4"},
+                }
+            ],
+        },
+        questions={
+            "The newest hundred readings of the lamps": "/v1/lighting/readings?start=-24h&order=desc&limit=100",
+            "The power and index of the meters in the last ten minutes": (
+                "/v1/energy/readings?metric=active_power_w&metric=energy_import_kwh&start=-10m"
+            ),
+        },
+        problems=(404, 422, 503),
+    ),
+)
 async def readings(
     domain: TheDomain,
     service: TheService,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from telemetry.api.bodies import json_response
+from telemetry.api.documentation import documented
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
 from telemetry.query.instants import format_instant
@@ -19,7 +20,52 @@ from telemetry.query.series import Series, answer
 router = APIRouter(prefix="/v1", tags=["series"], route_class=StrictRoute)
 
 
-@router.get("/{domain}/series", summary="Aggregated time windows")
+@router.get(
+    "/{domain}/series",
+    summary="Aggregated time windows",
+    **documented(
+        {
+            "meta": {
+                "domain": "lighting",
+                "metrics": [{"name": "power_w", "unit": "W", "kind": "gauge", "aggregates": ["avg", "max"]}],
+                "window": "1h",
+                "tz": "Europe/Paris",
+                "start": "2026-10-25T02:00:00+02:00",
+                "end": "2026-10-25T03:00:00+01:00",
+                "by": "zone",
+                "source": "lighting_1h",
+                "as_of": "2026-11-24T16:40:23+01:00",
+            },
+            "data": [
+                {
+                    "bucket": f"2026-10-25T02:00:00+0{offset}:00",
+                    "zone": "Centre",
+                    "metric": "power_w",
+                    "avg": 41.5,
+                    "max": 42.0,
+                    "samples": 240,
+                    "coverage": None,
+                }
+                for offset in (2, 1)
+            ],
+        },
+        questions={
+            "The lighting power of each zone, hour by hour": (
+                "/v1/lighting/series?metric=power_w&start=-24h&window=1h&by=zone"
+            ),
+            "The mean and the peak power of the meters, a quarter of an hour at a time": (
+                "/v1/energy/series?metric=active_power_w&agg=avg&agg=max&start=-6h&window=15m"
+            ),
+            "How full each container was at the end of each day": (
+                "/v1/waste/series?metric=fill_level_pct&agg=last&start=-7d&window=1d&by=device"
+            ),
+            "The spots that were taken, by the days of Kolkata, with the plan": (
+                "/v1/parking/series?metric=occupied_spots&start=-3d&window=1d&tz=Asia/Kolkata&explain=true"
+            ),
+        },
+        problems=(404, 422, 503),
+    ),
+)
 async def series(
     domain: TheDomain,
     service: TheService,

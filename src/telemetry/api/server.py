@@ -52,7 +52,7 @@ async def run(settings: Settings) -> None:
         log.info("api_listens", host=settings.api.host, port=settings.api.port)
         await server.serve([listener])
     if not server.started:
-        raise ConfigurationError("the HTTP service could not start; the lines above say why")
+        raise ConfigurationError("the HTTP service could not start; its log says why")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, cast
 
 import asyncpg
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from telemetry.api.problems import not_found
 from telemetry.domains import Domain, Registry
@@ -60,7 +60,9 @@ async def _service(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
-async def _domain(domain: str, request: Request) -> Domain:
+async def _domain(
+    domain: Annotated[str, Path(description="As `/v1/domains` lists them.", examples=["lighting"])], request: Request
+) -> Domain:
     return cast(Service, request.app.state.service).domain(domain)
 
 

@@ -1,0 +1,67 @@
+"""What OpenAPI says beyond the signatures: answers as examples, problems, and questions that run as they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from telemetry.api.problems import MEDIA_TYPE
+
+QUESTIONS = "x-questions"
+"""Extension of an operation: requests that `/docs` offers to run, each with a sentence on what it asks."""
+
+PROBLEM = {
+    "description": "A problem (RFC 9457) that names the parameter, what was given and what is allowed.",
+    "content": {
+        MEDIA_TYPE: {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "detail", "instance"],
+                "properties": {
+                    "type": {"type": "string", "description": "A stable key: `urn:telemetry:problem:…`"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string", "description": "One sentence for people."},
+                    "instance": {"type": "string"},
+                    "parameter": {"type": "string"},
+                    "given": {},
+                    "allowed": {"type": "array", "items": {"type": "string"}},
+                },
+            },
+            "example": {
+                "type": "urn:telemetry:problem:invalid-parameter",
+                "title": "Unprocessable Entity",
+                "status": 422,
+                "detail": "metric: lighting has no such metric",
+                "instance": "/v1/lighting/series",
+                "parameter": "metric",
+                "given": "power",
+                "allowed": ["power_w", "voltage_v", "…"],
+            },
+        }
+    },
+}
+
+
+def documented(
+    answer: Mapping[str, Any] | str | None,
+    *,
+    questions: Mapping[str, str] | None = None,
+    problems: tuple[int, ...] = (422, 503),
+    status: int = 200,
+) -> dict[str, Any]:
+    """Arguments for a route's decorator.
+
+    Args:
+        answer: an example of the answer; text for one that is no JSON, None for an empty one.
+        questions: sentence to request (`/v1/…`), each of which the demo can answer.
+        problems: the statuses under which a problem is answered.
+    """
+    media_type = "application/json" if isinstance(answer, Mapping) else "text/plain"
+    content = {} if answer is None else {"content": {media_type: {"example": answer}}}
+    return {
+        "responses": {status: {"description": "The answer.", **content}} | dict.fromkeys(problems, PROBLEM),
+        "openapi_extra": {
+            QUESTIONS: [{"sentence": sentence, "request": request} for sentence, request in (questions or {}).items()]
+        },
+    }

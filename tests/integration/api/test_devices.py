@@ -1,0 +1,93 @@
+"""`/v1/devices`: the registry, and that no reading loses its device."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.integration.query.rows import City, Row
+
+BODY = {"domain": "waste", "name": "Bin 7", "zone": "East", "latitude": 1.5, "longitude": 2.5, "interval_s": 3600}
+
+
+@pytest.mark.asyncio
+async def test_device_is_put_read_changed_and_deleted(client: httpx.AsyncClient, city: City) -> None:
+    created = await client.put("/v1/devices/bin:7", json=BODY)
+    assert created.status_code == 201
+    device = created.json()["data"]
+    assert {name: device[name] for name in BODY} == BODY
+    assert (await client.get("/v1/devices/bin:7")).json()["data"] == device
+
+    changed = await client.put("/v1/devices/bin:7", json={"domain": "waste"})
+    assert changed.status_code == 200
+    assert changed.json()["data"]["zone"] is None
+    assert changed.json()["data"]["first_seen"] == device["first_seen"]
+
+    assert (await client.delete("/v1/devices/bin:7")).status_code == 204
+    assert (await client.get("/v1/devices/bin:7")).status_code == 404
+    assert (await client.delete("/v1/devices/bin:7")).status_code == 404
+
+
+@pytest.mark.asyncio
+async def test_device_with_readings_is_not_deleted(
+    client: httpx.AsyncClient, city: City, connection: asyncpg.Connection
+) -> None:
+    await city.add([Row(datetime(2026, 11, 20, tzinfo=UTC), city.devices[0], {"power_w": 1.0})])
+    answer = await client.delete("/v1/devices/lamp-1")
+    assert answer.status_code == 409
+    assert "lighting" in answer.json()["detail"]
+    assert await connection.fetchval("SELECT count(*) FROM devices") == 4
+
+
+@pytest.mark.asyncio
+async def test_devices_are_filtered_and_paged(client: httpx.AsyncClient, city: City) -> None:
+    await client.put("/v1/devices/bin-7", json=BODY)
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        answer = (await client.get("/v1/devices", params={"limit": 2, **cursor})).json()
+        seen += [row["device_id"] for row in answer["data"]]
+        if answer["meta"]["next"] is None:
+            break
+        cursor = {"cursor": answer["meta"]["next"]}
+    assert seen == ["bin-7", "lamp-1", "lamp-2", "lamp-3", "lamp-4"]
+    for filters, wanted in (
+        ({"domain": "waste"}, {"bin-7"}),
+        ({"zone": ["East", "South"]}, {"bin-7", "lamp-3"}),
+        ({"zone": "North", "domain": "waste"}, set()),
+    ):
+        found = (await client.get("/v1/devices", params=filters)).json()["data"]
+        assert {row["device_id"] for row in found} == wanted
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("device_id", "body", "parameter"),
+    [
+        ("bin 7", BODY, "device_id"),
+        ("x" * 129, BODY, "device_id"),
+        ("bin-7", BODY | {"domain": "water"}, "domain"),
+        ("bin-7", BODY | {"latitude": 91}, "latitude"),
+        ("bin-7", BODY | {"interval_s": 0}, "interval_s"),
+        ("bin-7", BODY | {"interval": 60}, "interval"),
+        ("bin-7", {"name": "Bin 7"}, "domain"),
+    ],
+)
+async def test_refusal_names_the_field(
+    client: httpx.AsyncClient, device_id: str, body: dict[str, Any], parameter: str
+) -> None:
+    answer = await client.put(f"/v1/devices/{device_id}", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["parameter"] == parameter
+
+
+@pytest.mark.asyncio
+async def test_body_that_is_no_json_is_refused(client: httpx.AsyncClient) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = await client.put("/v1/devices/bin-7", content=b'{"domain": ', headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["parameter"] == "body"
