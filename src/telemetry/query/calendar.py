@@ -1,9 +1,11 @@
 """Windows of a calendar: where the buckets of a question begin and end, as instants.
 
 Days, weeks (from Monday), months and years are those of the asked time zone, so a day has 23 or 25 hours twice a year.
-Windows below a day are laid in absolute time from each local midnight on: a 25-hour day has 25 one-hour buckets, and
-where a day's length is no multiple of the window, its last bucket is shorter. Buckets are half-open and labelled by
-their start.
+Windows below a day follow the clocks on the wall: a bucket begins where they show a multiple of the window.
+- The hour that the clocks repeat: windows up to that length have buckets of their own in both passes, told apart by the
+  offset of their labels; a longer window holds both passes and is longer by them.
+- The hour that they skip: a bucket that would begin in it begins with the first instant after it.
+Buckets are half-open and labelled by their start.
 """
 
 from __future__ import annotations
@@ -18,19 +20,24 @@ from zoneinfo import ZoneInfo
 
 from telemetry.errors import InvalidQuery
 
-WINDOWS = ("1m", "5m", "10m", "15m", "30m", "1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d", "1w", "1mo", "1y")
-"""The usual ones; any whole number of minutes that divides a day evenly is available."""
+WINDOWS = (
+    *("1s", "10s", "1m", "5m", "10m", "15m", "30m"),
+    *("1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d", "1w", "1mo", "1y"),
+)
+"""The usual ones; any whole number of seconds that divides a day evenly is available."""
 
-Unit = Literal["minute", "day", "week", "month", "year"]
+Unit = Literal["second", "day", "week", "month", "year"]
 
-_DAY_MINUTES = 24 * 60
-_SHORT = re.compile(r"(\d{1,6})(mo|m|h|d|w|y)", re.ASCII)
-_ISO_TIME = re.compile(r"PT(?=\d)(?:(\d{1,6})H)?(?:(\d{1,6})M)?", re.ASCII)
+_DAY_S = 24 * 60 * 60
+_LEAST = timedelta(microseconds=1)
+_SHORT = re.compile(r"(\d{1,6})(mo|s|m|h|d|w|y)", re.ASCII)
+_ISO_TIME = re.compile(r"PT(?=\d)(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,6})S)?", re.ASCII)
 _ISO_DATE = re.compile(r"P(\d{1,6})([DWMY])", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 _CALENDAR: dict[str, Unit] = {"d": "day", "w": "week", "mo": "month", "y": "year"}
 _ISO_UNITS = {"D": "d", "W": "w", "M": "mo", "Y": "y"}
 _NOMINAL = {
-    "minute": timedelta(minutes=1),
+    "second": timedelta(seconds=1),
     "day": timedelta(days=1),
     "week": timedelta(weeks=1),
     "month": timedelta(days=31),
@@ -40,22 +47,22 @@ _NOMINAL = {
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The width of a bucket: one calendar unit, or a number of minutes that divides a day evenly."""
+    """The width of a bucket: one calendar unit, or a number of seconds that divides a day evenly."""
 
     unit: Unit
-    minutes: int = 0
+    seconds: int = 0
 
     def __str__(self) -> str:
         """As `parse_window` reads it, in its shortest form."""
-        if self.unit != "minute":
+        if self.unit != "second":
             return "1" + next(short for short, unit in _CALENDAR.items() if unit == self.unit)
-        hours, minutes = divmod(self.minutes, 60)
-        return f"{self.minutes}m" if minutes else f"{hours}h"
+        short = next(short for short in ("h", "m", "s") if self.seconds % _SECONDS[short] == 0)
+        return f"{self.seconds // _SECONDS[short]}{short}"
 
     @property
     def nominal(self) -> timedelta:
         """Its usual length; for months and years the greatest."""
-        return _NOMINAL[self.unit] * (self.minutes or 1)
+        return _NOMINAL[self.unit] * (self.seconds or 1)
 
 
 def parse_window(text: str) -> Window:
@@ -69,14 +76,14 @@ def parse_window(text: str) -> Window:
         raise InvalidQuery("window", text, "is neither a short window nor an ISO 8601 duration", WINDOWS)
     if unit in _CALENDAR and amount == 1:
         return Window(_CALENDAR[unit])
-    minutes = {"m": amount, "h": amount * 60}.get(unit, 0)
-    if 0 < minutes < _DAY_MINUTES and _DAY_MINUTES % minutes == 0:
-        return Window("minute", minutes)
+    seconds = amount * _SECONDS.get(unit, 0)
+    if 0 < seconds < _DAY_S and _DAY_S % seconds == 0:
+        return Window("second", seconds)
     raise InvalidQuery(
         "window",
         text,
-        "is not available: a window is a number of minutes or hours that divides a day evenly, "
-        "or one day, week, month or year of the calendar",
+        "is not available: a window is a number of seconds, minutes or hours that divides a day evenly, "
+        "or one day, week, month or year of the calendar (a day is no 24h when the clocks change)",
         WINDOWS,
     )
 
@@ -115,22 +122,64 @@ def _amount(text: str) -> tuple[int | None, str]:
     if match := _ISO_DATE.fullmatch(text):
         return int(match[1]), _ISO_UNITS[match[2]]
     if match := _ISO_TIME.fullmatch(text):
-        return int(match[1] or 0) * 60 + int(match[2] or 0), "m"
+        hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        return (hours * 60 + minutes) * 60 + seconds, "s"
     return None, ""
 
 
 def _edges(window: Window, day: date, zone: ZoneInfo) -> Iterator[datetime]:
-    if window.unit != "minute":
+    if window.unit != "second":
         return (midnight(each, zone) for each in _days(window.unit, day))
-    return _within_days(timedelta(minutes=window.minutes), day, zone)
+    return _within_days(timedelta(seconds=window.seconds), day, zone)
 
 
 def _within_days(step: timedelta, day: date, zone: ZoneInfo) -> Iterator[datetime]:
     for today, tomorrow in pairwise(midnight(each, zone) for each in _days("day", day)):
-        edge = today
-        while edge < tomorrow:
-            yield edge
-            edge += step
+        if _offset(today, zone) == _offset(tomorrow, zone):
+            yield from _steps(today, tomorrow, step)
+        elif today < tomorrow:
+            yield from _around_change(today, tomorrow, step, zone)
+
+
+def _around_change(today: datetime, tomorrow: datetime, step: timedelta, zone: ZoneInfo) -> Iterator[datetime]:
+    """Edges of a day in which the clocks change."""
+    change = _change(today, tomorrow, zone)
+    yield from _steps(today, change, step)
+    before, after = _offset(change - _LEAST, zone), _offset(change, zone)
+    shown = change - today  # what the clocks would show, counted from midnight
+    jumped = shown + after - before
+    if jumped > shown:
+        # The multiples that they skip, the one that they reach included.
+        if jumped // step * step >= shown:
+            yield change
+        following = (jumped // step + 1) * step
+    elif step <= shown - jumped:
+        yield change
+        following = (jumped // step + 1) * step
+    else:
+        following = -(-shown // step) * step
+    yield from _steps(change + following - jumped, tomorrow, step)
+
+
+def _change(start: datetime, end: datetime, zone: ZoneInfo) -> datetime:
+    """The first instant of the offset that the zone has at the end; clocks change on whole seconds."""
+    old, low, high = _offset(start, zone), 0, int((end - start).total_seconds())
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _offset(start + timedelta(seconds=middle), zone) == old else (low, middle)
+    return start + timedelta(seconds=high)
+
+
+def _steps(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:
+    while start < end:
+        yield start
+        start += step
+
+
+def _offset(instant: datetime, zone: ZoneInfo) -> timedelta:
+    offset = instant.astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset
 
 
 def _days(unit: Unit, day: date) -> Iterator[date]:

@@ -112,7 +112,7 @@ def _usable_roll_ups(
         return
     # The outermost edges lie at or beyond the ends of the range, so they cut no cell within it.
     inner = edges[1:-1]
-    if question.window.unit != "minute" and question.zone.key == city_zone:
+    if question.window.unit != "second" and question.zone.key == city_zone:
         yield "1d", lambda instant: _day_cell(instant, question)
     for relation, width in _FIXED:
         if all(_is_multiple(edge, width) for edge in inner):

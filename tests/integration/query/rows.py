@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,8 @@ from telemetry.store import devices as registry
 from telemetry.store.maintain import ensure_partitions
 
 QUARTER = timedelta(minutes=15)
+STEP = timedelta(minutes=1)
+"""Windows of these tests are whole minutes, as are the offsets of the zones of today."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -129,9 +132,28 @@ def bucket_start(at: datetime, window: Window, zone: ZoneInfo) -> datetime:
         case "year":
             day = day.replace(month=1, day=1)
     start = _midnight(day, zone)
-    if window.unit != "minute":
+    if window.unit != "second":
         return start
-    return start + (at - start) // timedelta(minutes=window.minutes) * timedelta(minutes=window.minutes)
+    return max(start for start in _starts(day, window.seconds, zone) if start <= at)
+
+
+@cache
+def _starts(day: date, seconds: int, zone: ZoneInfo) -> list[datetime]:
+    """Starts of a day's buckets, found by watching the clocks minute by minute."""
+    at, end = _midnight(day, zone), _midnight(day + timedelta(days=1), zone)
+    starts: list[datetime] = []
+    previous, greatest = -1, -1
+    while at < end:
+        local = at.astimezone(zone)
+        shown = local.hour * 3600 + local.minute * 60
+        if previous - shown + 60 >= seconds:
+            greatest = -1  # they went back by a whole bucket or more
+        if shown // seconds > greatest:
+            greatest = shown // seconds
+            starts.append(at)
+        previous = shown
+        at += STEP
+    return starts
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:

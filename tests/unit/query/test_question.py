@@ -1,0 +1,50 @@
+"""A question, checked before anything is asked of the database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from telemetry.domains import load_domains
+from telemetry.errors import InvalidQuery
+from telemetry.query.question import Asked, Question, understand
+
+NOW = datetime(2026, 11, 24, 15, 20, tzinfo=UTC)
+LIGHTING = load_domains()["lighting"]
+
+
+def ask(**asked: Any) -> Question:
+    return understand(LIGHTING, Asked(**{"metric": ["power_w"], **asked}), "Europe/Paris", NOW)
+
+
+def test_defaults_are_a_day_of_hours_in_the_zone_of_the_city() -> None:
+    question = ask()
+    assert (question.end - question.start).total_seconds() == 24 * 3600
+    assert (str(question.window), question.zone.key, question.by) == ("1h", "Europe/Paris", "none")
+    assert question.aggregates == {"power_w": ("avg",)}
+
+
+def test_repeated_names_count_once_in_the_order_asked() -> None:
+    question = ask(metric=["voltage_v", "power_w", "voltage_v"], agg=["max", "avg", "max"], device=["b", "a", "b"])
+    assert [metric.name for metric in question.metrics] == ["voltage_v", "power_w"]
+    assert question.aggregates["power_w"] == ("max", "avg")
+    assert question.devices == ("b", "a")
+    assert question.values_per_bucket == 4
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameter"),
+    [
+        ({"metric": ["fill_level_pct"]}, "metric"),
+        ({"agg": ["sum"], "metric": ["fault"]}, "agg"),
+        ({"start": "now"}, "end"),
+        ({"start": "-1h", "end": "-2h"}, "end"),
+        ({"by": "city"}, "by"),
+    ],
+)
+def test_refusal_names_the_parameter(asked: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(InvalidQuery) as refusal:
+        ask(**asked)
+    assert refusal.value.parameter == parameter
