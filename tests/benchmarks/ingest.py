@@ -33,7 +33,12 @@ from telemetry.settings import Settings, load_settings
 from telemetry.store.migrate import migrate
 from tests.support.server import describe, find_bindir, server_options, temporary_directory
 
-BROKER = {"max_queued_messages": "0", "max_queued_bytes": "0", "max_inflight_messages": "0", "max_inflight_bytes": "0"}
+BROKER = {
+    "max_queued_messages": "0",
+    "max_queued_bytes": "0",
+    "max_inflight_messages": "20000",
+    "max_inflight_bytes": "0",
+}
 POSTGRES = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
 PATIENCE_S = 60.0
 

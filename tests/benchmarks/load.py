@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 CONNECT: Final = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04load"
-IN_FLIGHT: Final = 20_000
+IN_FLIGHT: Final = 10_000
 TICK_S: Final = 0.01
 
 BODIES: Final = {

@@ -29,6 +29,7 @@ log = structlog.get_logger()
 GRACE: Final = timedelta(seconds=4)
 """For what was received before the end is told to be committed; what is not is delivered again."""
 _RETRY_S: Final = 1.0
+_OBSERVE_S: Final = 0.2
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -105,7 +106,7 @@ class _Ingest:
     async def _observe(self) -> None:
         while True:
             self._metrics.observe(self._subscriber.stats, self._intake.waiting)
-            await asyncio.sleep(1)
+            await asyncio.sleep(_OBSERVE_S)
 
 
 async def _require_schema(settings: Settings) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from array import array
 from typing import Final
 
+import structlog
 from mqtt5 import DisconnectReasonCode, PubCompPacket, PubCompReasonCode, PublishPacket, PubRelPacket, QoS
 
 from telemetry.mqtt.acks import NOTHING, PUBACK, PUBREC, AckFrontier, encode
 from telemetry.mqtt.exactly_once import ExactlyOnce
 from telemetry.mqtt.faults import ProtocolError, malformed, violation
 from telemetry.mqtt.stats import SessionStats
+
+log = structlog.get_logger()
 
 _AT_MOST_ONCE: Final = QoS.AT_MOST_ONCE
 _AT_LEAST_ONCE: Final = QoS.AT_LEAST_ONCE
@@ -70,8 +73,8 @@ class Receiver:
         packet_id = packet.packet_id
         if not packet_id:
             raise violation("PUBLISH with the packet id 0")
-        if not self._window:
-            raise self._overrun()
+        if self._window <= 0:
+            self._note_overrun()
         self._window -= 1
         self._frontier.push(PUBACK | packet_id)
         return True
@@ -111,8 +114,8 @@ class Receiver:
         if not packet_id:
             raise violation("PUBLISH with the packet id 0")
         if not self._exactly_once.holds_window(packet_id):
-            if not self._window:
-                raise self._overrun()
+            if self._window <= 0:
+                self._note_overrun()
             self._window -= 1
         if self._exactly_once.is_new(packet_id, packet.duplicate):
             self._frontier.push(PUBREC | packet_id)
@@ -132,11 +135,19 @@ class Receiver:
         self._stats.acked += count
         self._output.append(data)
 
-    def _overrun(self) -> ProtocolError:
-        return ProtocolError(
-            DisconnectReasonCode.RECEIVE_MAX_EXCEEDED,
-            f"more than {self._receive_maximum} messages (mqtt.receive_maximum) unacknowledged",
-        )
+    def _note_overrun(self) -> None:
+        """Counts a message beyond the Receive Maximum, which is taken nevertheless.
+
+        MQTT lets us close the connection. Mosquitto 2.0 runs over under load, and would do so again after every
+        reconnect: nothing would ever be taken in. What bounds our memory is that we stop reading (`Subscriber.pause`).
+        """
+        if not self._stats.window_overruns:
+            log.warning(
+                "mqtt_window_overrun",
+                detail="The broker has more messages unacknowledged than we allow; they are taken nevertheless.",
+                receive_maximum=self._receive_maximum,
+            )
+        self._stats.window_overruns += 1
 
 
 def _bad_topic(topic: str) -> ProtocolError:

@@ -17,6 +17,7 @@ class SessionStats:
         bytes_received: bytes read from the socket.
         acked: acknowledgements sent (PUBACK and PUBREC).
         qos0_dropped: QoS 0 messages that were not delivered because too much was unsettled.
+        window_overruns: messages that the broker sent beyond our Receive Maximum; they are taken nevertheless.
         protocol_errors: connections that ended because the broker broke MQTT 5.
         paused_seconds: how long reading was paused for want of room behind us.
         connected: whether the broker has accepted us and we are subscribed.
@@ -31,6 +32,7 @@ class SessionStats:
     bytes_received: int = 0
     acked: int = 0
     qos0_dropped: int = 0
+    window_overruns: int = 0
     protocol_errors: int = 0
     paused_seconds: float = 0.0
     connected: bool = False
