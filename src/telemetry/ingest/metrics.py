@@ -21,6 +21,7 @@ _SESSION = {
         "Connections at which our session was gone: messages may be missing",
     ),
     "qos0_dropped": ("mqtt_qos0_dropped", "QoS 0 messages that were not taken because too much was unsettled"),
+    "window_overruns": ("mqtt_window_overruns", "Messages that the broker sent beyond our Receive Maximum"),
     "protocol_errors": ("mqtt_protocol_errors", "Connections that ended because the broker broke MQTT 5"),
     "paused_seconds": ("mqtt_paused_seconds", "How long reading was paused for want of room behind it"),
 }
