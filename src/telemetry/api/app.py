@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_tags=[{"name": name, "description": text} for name, text in docs.TAGS.items()],
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)

@@ -15,6 +15,18 @@ ranges are half-open; windows follow the calendar of the asked time zone. What c
 with a problem (RFC 9457) that names the parameter, what was given and what is allowed.
 """
 
+TAGS = {
+    "series": "Aggregated time windows.",
+    "readings": "Raw rows.",
+    "latest": "The last values.",
+    "domains": "What can be asked for.",
+    "devices": "The registry.",
+    "ledger": "The proof that nothing was lost.",
+    "quarantine": "What was refused and why.",
+    "service": "The state of the service itself.",
+}
+"""The parts of the reference, in the order of the page."""
+
 router = APIRouter(include_in_schema=False)
 
 

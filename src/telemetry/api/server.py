@@ -66,5 +66,7 @@ def _listening(settings: ApiSettings) -> Iterator[socket.socket]:
             f"the HTTP service cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
             "choose another api.port or api.host, or end the program that has it"
         ) from error
+    # Headers and body leave in two writes; without it, the second one waits for the first one's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
         yield listener

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from telemetry.api.docs import TAGS
 from telemetry.api.documentation import QUESTIONS
 from tests.integration.query.rows import City
 
@@ -40,6 +41,7 @@ async def test_every_route_is_described(client: httpx.AsyncClient) -> None:
     assert {path for path, _, _ in found} == ROUTES
     for path, method, operation in found:
         assert operation["summary"], path
+        assert operation["tags"][0] in TAGS, path
         assert operation["description"], path
         assert all(each.get("description") for each in operation.get("parameters", [])), path
         for status, answer in operation["responses"].items():
