@@ -20,9 +20,9 @@ CLOSE_WITHIN_S: Final = 1.0
 class Connection(asyncio.Protocol):
     """Begins the session's next epoch when it is made and ends it when it is lost.
 
-    Reading stops while the consumer is paused, and while the broker does not take our acknowledgements. It goes on
-    until we are subscribed, and after the end, when what comes is thrown away: closing a socket with unread bytes in it
-    would reset the connection and could take our last packets with it.
+    Reading stops while the consumer is paused, while the broker has sent more than it may, and while it does not take
+    our acknowledgements. It goes on until we are subscribed, and after the end, when what comes is thrown away: closing
+    a socket with unread bytes in it would reset the connection and could take our last packets with it.
 
     Attributes:
         lost: done when the connection is gone.
@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
         self._epoch = 0
         self._paused = paused
         self._congested = False
+        self._overrun = False
         self._closing = False
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self.crash: Exception | None = None
@@ -61,7 +62,13 @@ class Connection(asyncio.Protocol):
                 self.crash = error
                 self._session.disconnect()
         self.flush()
-        if self._paused:
+        if self._paused or self._session.is_overrun:
+            self._read_or_not()
+
+    def settled(self) -> None:
+        """Something was settled: sends its acknowledgements, and reads on where this has made room."""
+        self.flush()
+        if self._overrun:
             self._read_or_not()
 
     def flush(self) -> None:
@@ -112,9 +119,11 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         ready = self._session.state is State.READY
-        stopped = ready and (self._paused or self._congested)
+        self._overrun = ready and self._session.is_overrun
+        deaf = self._overrun or (ready and self._paused)
+        stopped = deaf or (ready and self._congested)
         # A broker that takes nothing from us for so long is judged; one that we do not listen to is not.
-        self._session.listen(not (ready and self._paused), self._loop.time())
+        self._session.listen(not deaf, self._loop.time())
         if stopped and transport.is_reading():
             transport.pause_reading()
         elif not stopped and not transport.is_reading():

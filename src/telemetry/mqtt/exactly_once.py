@@ -36,16 +36,17 @@ class ExactlyOnce:
     def is_new(self, packet_id: int, duplicate: bool) -> bool:
         """Takes the id of a PUBLISH; whether its message is to be delivered.
 
-        An id of an earlier connection that comes back without DUP is a new message of a broker that has lost our PUBREC
-        and given the id away again, after a restart from an old snapshot for instance: delivering twice does no harm,
-        losing does.
+        A repetition has DUP [MQTT-3.3.1-1]. A taken id without it is another message: of a broker that has lost our
+        PUBREC in a restart from an old snapshot, or that gives away ids which are still open, as Mosquitto 2.0 does
+        under load. To deliver twice does no harm, to lose does.
         """
-        repeated = packet_id in self._of_this_connection or (duplicate and packet_id in self._unreleased)
+        taken = packet_id in self._unreleased or packet_id in self._delivered
         self._of_this_connection.add(packet_id)
-        if not repeated:
-            self._unreleased.discard(packet_id)
-            self._delivered.add(packet_id)
-        return not repeated
+        if taken and duplicate:
+            return False
+        self._unreleased.discard(packet_id)
+        self._delivered.add(packet_id)
+        return True
 
     def acknowledge(self, words: Iterable[int]) -> int:
         """Notes the PUBRECs among these words; returns how many there are."""

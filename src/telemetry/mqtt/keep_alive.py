@@ -47,12 +47,10 @@ class KeepAlive:
         self._deaf = not listening
 
     def wants_ping(self, now: float) -> bool:
-        """Whether a PINGREQ is due, on account of our silence or of the broker's; at most one of the latter kind."""
-        ours, theirs = self._ping_times()
-        if now >= theirs:
-            self._pinged = True
-            return True
-        return now >= ours
+        """Whether a PINGREQ is due, on account of our silence or, once, of the broker's."""
+        due = now >= min(self._ping_times())
+        self._pinged |= due
+        return due
 
     def is_dead(self, now: float) -> bool:
         """Whether the broker has been silent for too long."""

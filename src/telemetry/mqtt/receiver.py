@@ -46,6 +46,11 @@ class Receiver:
         """Messages of this epoch that wait for their acknowledgement."""
         return self._frontier.unsettled
 
+    @property
+    def is_overrun(self) -> bool:
+        """Whether more is unsettled than the Receive Maximum allows, so that reading must wait."""
+        return self._frontier.unsettled > self._receive_maximum
+
     def begin_epoch(self) -> None:
         """The connection of before is over: nothing of it is acknowledged any more."""
         self._frontier.begin_epoch()
@@ -138,8 +143,8 @@ class Receiver:
     def _note_overrun(self) -> None:
         """Counts a message beyond the Receive Maximum, which is taken nevertheless.
 
-        MQTT lets us close the connection. Mosquitto 2.0 runs over under load, and would do so again after every
-        reconnect: nothing would ever be taken in. What bounds our memory is that we stop reading (`Subscriber.pause`).
+        MQTT wants us to close the connection with 0x93. Mosquitto 2.0 runs over under load, and does so again after
+        every reconnect: nothing would ever be taken in. Memory is bounded all the same, see `is_overrun`.
         """
         if not self._stats.window_overruns:
             log.warning(

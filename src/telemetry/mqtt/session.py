@@ -13,8 +13,10 @@ Epoch.    Each connection is an epoch. Packet ids mean something only within one
           acknowledgement of an older epoch could therefore confirm a message that nobody has stored. Hence an epoch
           begins with everything older forgotten, and settling an old number does nothing: that message comes again
           under a new number, and the store recognises it as a duplicate.
-Window.   The broker may have as many QoS 1 and 2 messages unacknowledged as the Receive Maximum says; this bounds
-          memory. QoS 0 knows no window: beyond as many unsettled messages it is dropped, and counted.
+Window.   The broker may have as many QoS 1 and 2 messages unacknowledged as the Receive Maximum says. A broker that
+          sends more is not thrown out, because Mosquitto 2.0 does so under load; instead nothing more is read while
+          more is unsettled than that, so memory is bounded by the Receive Maximum and one read. QoS 0 knows no
+          window: beyond as many unsettled messages it is dropped, and counted.
 QoS 2.    PUBREC is the acknowledgement that waits for the frontier; PUBREL is answered at once (`exactly_once.py`).
 Errors.   Whatever the broker does wrong ends the connection with one sentence in `ended`, never with an exception.
 
@@ -108,6 +110,11 @@ class Session:
         """Messages of this connection that wait to be settled and acknowledged."""
         return self._receiver.unsettled
 
+    @property
+    def is_overrun(self) -> bool:
+        """Whether the broker has sent more than it may, so that reading must wait until some of it is settled."""
+        return self._receiver.is_overrun
+
     def connect(self, now: float) -> int:
         """Begins an epoch on a fresh connection; returns its number."""
         self._epoch += 1
@@ -182,8 +189,9 @@ class Session:
             self._output.append(_PINGREQ)
 
     def deadline(self) -> float:
-        """When `tick` is to be called next."""
-        return min(self._keep_alive.deadline() if self._accepted else math.inf, self._answer_by)
+        """When `tick` is to be called next; never, when there is no connection."""
+        silence = self._keep_alive.deadline() if self._accepted else math.inf
+        return min(silence, self._answer_by if self._waiting else math.inf)
 
     def output(self, now: float) -> bytes:
         """The bytes to send now; they are handed out once."""
@@ -267,7 +275,6 @@ class Session:
         if fault := unsubscribed(packet.reason_codes, self._filters, self._address):
             raise fault
         self.state = State.READY
-        self._answer_by = math.inf
         self.stats.connected = True
 
     def _on_pubrel(self, packet: PubRelPacket, now: float) -> None:

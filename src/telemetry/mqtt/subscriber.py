@@ -97,7 +97,7 @@ class Subscriber:
         """The messages [first, end) are settled and may be acknowledged; those of older connections are passed over."""
         self._session.settle(first, end)
         if self._connection is not None:
-            self._connection.flush()
+            self._connection.settled()
         if not self._session.unsettled:
             self._settled.set()
 
