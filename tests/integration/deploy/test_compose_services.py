@@ -34,8 +34,7 @@ def client(host: ComposeHost, program: str, *arguments: str) -> subprocess.Compl
 
 def gateway(host: ComposeHost) -> list[str]:
     """The user and password that gateways have."""
-    users = dict(line.split(":") for line in host.secret("mqtt_users").splitlines())
-    return ["-u", "gateway", "-P", users["gateway"]]
+    return ["-u", "gateway", "-P", host.secret("gateway_password")]
 
 
 def answer(host: ComposeHost, path: str) -> str:

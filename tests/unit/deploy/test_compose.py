@@ -41,16 +41,18 @@ def test_variables_are_replaced_as_compose_does(text: str, result: str) -> None:
 
 
 def test_everything_that_serves_is_there() -> None:
-    assert set(services()) - {"prometheus"} == ALWAYS_ON | {"migrate"}
-    assert services()["prometheus"]["profiles"] == ["monitoring"]
+    assert {name for name in services() if "profiles" not in services()[name]} == ALWAYS_ON | {"migrate"}
+    assert {name for name in services() if "profiles" in services()[name]} == {"prometheus", "simulate"}
 
 
 @pytest.mark.parametrize("name", ours())
 def test_command_is_one_of_the_program(name: str) -> None:
     command = get_command(app)
-    for word in ours()[name]["command"]:
-        command = command.commands[word]  # type: ignore[attr-defined]
+    words = ours()[name]["command"]
+    while words and not words[0].startswith("-"):
+        command, words = command.commands[words[0]], words[1:]  # type: ignore[attr-defined]
     assert command.callback is not None
+    command.make_context(name, list(words))
 
 
 @pytest.mark.parametrize("name", ours())
@@ -66,7 +68,7 @@ def test_settings_of_a_service_load(name: str, tmp_path: Path, monkeypatch: pyte
     settings = load_settings()
     assert settings.database.url.get_secret_value().startswith("postgresql://telemetry:database_url@database:")
     assert (settings.database.reader_password is not None) is (name == "migrate")
-    assert (settings.mqtt.password is not None) is (name == "ingest")
+    assert (settings.mqtt.password is not None) is (name in ("ingest", "simulate"))
 
 
 @pytest.mark.parametrize("name", services())
@@ -99,9 +101,8 @@ def test_secrets_belong_together_and_stay_when_made_again(tmp_path: Path) -> Non
     first = {path.name: path.read_text().strip() for path in made.iterdir()}
     assert first["database_url"] == f"postgresql://telemetry:{first['database_password']}@database:5432/telemetry"
     users = dict(line.split(":") for line in first["mqtt_users"].splitlines())
-    assert users["telemetry"] == first["mqtt_password"]
-    assert set(users) == {"telemetry", "gateway"}
-    passwords = [value for name, value in first.items() if name.endswith("password")] + [users["gateway"]]
+    assert users == {"telemetry": first["mqtt_password"], "gateway": first["gateway_password"]}
+    passwords = [value for name, value in first.items() if name.endswith("password")]
     assert len(set(passwords)) == 5
     # Grafana expands a $, a URL would need its escapes: hexadecimal digits need neither.
     assert all(re.fullmatch(r"[0-9a-f]{48}", password) for password in passwords)
@@ -136,7 +137,7 @@ def test_tables_wait_for_the_database_and_ingest_for_the_broker() -> None:
     assert services()["ingest"]["depends_on"]["mqtt"] == {"condition": "service_healthy"}
 
 
-@pytest.mark.parametrize("name", [name for name in services() if name not in ("migrate", "maintain", "prometheus")])
+@pytest.mark.parametrize("name", [name for name in services() if name in ALWAYS_ON - {"maintain"}])
 def test_service_says_when_it_is_healthy(name: str) -> None:
     assert services()[name]["healthcheck"]["test"]
 
@@ -248,6 +249,7 @@ def test_broker_knows_its_users_and_what_they_may() -> None:
     assert options["password_file"][0] in services()["mqtt"]["command"][-1]
     acl = (FOLDER / "mosquitto" / "acl").read_text()
     assert f"user {environment(services()['ingest'])['TELEMETRY_MQTT__USERNAME']}\ntopic read city/v1/#\n" in acl
+    assert f"user {environment(services()['simulate'])['TELEMETRY_MQTT__USERNAME']}\ntopic write city/v1/#\n" in acl
     assert load_settings().mqtt.topic_root == "city/v1"
 
 
