@@ -50,7 +50,7 @@ class PacketReader:
         except IndexError:
             self._keep(data[at:])
         except ValueError as error:
-            self.fault = str(error)
+            self.fault = str(error) if data[at] in _FIRST_BYTES else _no_beginning(data[at])
         except BaseException as error:
             # The codec panics on text that is not UTF-8, and a panic is no Exception.
             if type(error).__name__ != "PanicException":
@@ -62,7 +62,7 @@ class PacketReader:
         """Remembers the beginning of a packet, and how long the packet is going to be."""
         size = packet_size(rest)
         if rest[0] not in _FIRST_BYTES:
-            self.fault = f"no packet begins with the byte 0x{rest[0]:02X}"
+            self.fault = _no_beginning(rest[0])
         elif size is not None and size <= len(rest):
             self.fault = "a field reaches beyond the end of its packet"
         else:
@@ -79,3 +79,7 @@ def packet_size(data: bytes) -> int | None:
         if byte < 0x80:
             return length + index + 2
     return None
+
+
+def _no_beginning(byte: int) -> str:
+    return f"no packet begins with the byte 0x{byte:02X}"

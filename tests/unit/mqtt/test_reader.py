@@ -53,9 +53,9 @@ def test_reader_does_not_copy_a_large_packet_again_and_again() -> None:
         pytest.param(b"\x30\x05\x00\x08abc", "remaining length", id="text longer than its packet"),
         pytest.param(b"\x32\x04\x00\x01a\x00", "remaining length", id="no room for the packet id"),
         pytest.param(b"\x30\xff\xff\xff\xff\x01", "variable byte integer", id="length of five bytes"),
-        pytest.param(b"\x00\x00", "", id="packet type 0"),
+        pytest.param(b"\x00\x00", "0x00", id="packet type 0"),
         pytest.param(b"HTTP/1.1 400 Bad Request\r\n", "0x48", id="a web server"),
-        pytest.param(b"\x15\x03\x03\x00\x02\x02\x46", "", id="a TLS alert"),
+        pytest.param(b"\x15\x03\x03\x00\x02\x02\x46", "0x15", id="a TLS alert"),
     ],
 )
 def test_reader_names_what_is_wrong(data: bytes, fault: str) -> None:
