@@ -8,7 +8,6 @@ Source: PostgreSQL documentation, appendix A.
 
 from __future__ import annotations
 
-import asyncio
 from enum import Enum
 
 import asyncpg
@@ -37,7 +36,7 @@ def classify(error: BaseException) -> Failure:
         return Failure.ROW if state[:2] in ("22", "23") else Failure.HALT
     if isinstance(error, (asyncpg.DataError, UnicodeError, OverflowError)):
         return Failure.ROW
-    # InterfaceError is what asyncpg raises on a connection that went away under it.
-    if isinstance(error, (OSError, asyncio.TimeoutError, asyncpg.InterfaceError, Unavailable)):
+    # The last two are what asyncpg raises on a connection that went away under it, amid a COPY for instance.
+    if isinstance(error, (OSError, TimeoutError, Unavailable, asyncpg.InterfaceError, asyncpg.InternalClientError)):
         return Failure.RETRY
     return Failure.HALT

@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import TypeVar
 
 import asyncpg
@@ -39,7 +38,7 @@ class Link:
         self._purpose = purpose
         self._prepare = prepare
         self._connection: asyncpg.Connection | None = None
-        self._backend: tuple[int, datetime] | None = None
+        self._backend: tuple[int, str] | None = None
         self.down_since: float | None = None
 
     async def call(self, work: Work[Result]) -> Result:
@@ -88,7 +87,10 @@ class Link:
         """Ends our last server process where it still lives: cut off from us, it would keep its locks for hours."""
         if self._backend is not None:
             await connection.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2",
+                """
+                SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+                WHERE pid = $1 AND backend_start::text = $2
+                """,
                 *self._backend,
             )
 
@@ -118,7 +120,9 @@ class Link:
             log.info("database_back", detail="The database serves us again.", purpose=self._purpose, seconds=seconds)
 
 
-async def _backend(connection: asyncpg.Connection) -> tuple[int, datetime]:
-    row = await connection.fetchrow("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+async def _backend(connection: asyncpg.Connection) -> tuple[int, str]:
+    row = await connection.fetchrow(
+        "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    )
     assert row is not None
     return row["pid"], row["backend_start"]

@@ -1,0 +1,122 @@
+"""Settings: the annotated file is the reference, and whoever gets one wrong is told which."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from telemetry.errors import ConfigurationError
+from telemetry.resources import folder
+from telemetry.settings import Settings, format_duration, load_settings, parse_duration
+
+ANNOTATED = folder("config") / "telemetry.yaml"
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted names to values."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def names(model: type[BaseModel], prefix: str = "") -> set[str]:
+    """Dotted names of all settings."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
+        found |= names(inner, f"{prefix}{name}.") if is_section else {f"{prefix}{name}"}  # type: ignore[arg-type]
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings file is found by chance."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TELEMETRY_CONFIG", raising=False)
+
+
+def test_annotated_file_names_every_setting_with_its_default() -> None:
+    written = flat(yaml.safe_load(ANNOTATED.read_text()))
+    assert set(written) == names(Settings)
+    assert load_settings(ANNOTATED).model_dump() == load_settings().model_dump()
+
+
+def test_annotated_file_comments_every_setting() -> None:
+    lines = ANNOTATED.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if ":" in line and not line.lstrip().startswith("#") and not line.rstrip().endswith(":"):
+            above = [each.strip() for each in lines[max(0, number - 4) : number]]
+            assert any(each.startswith("#") for each in above), line
+
+
+def test_flags_go_over_variables_and_variables_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("mqtt: {host: file, port: 1, username: file}\n")
+    monkeypatch.setenv("TELEMETRY_MQTT__PORT", "2")
+    monkeypatch.setenv("TELEMETRY_MQTT__USERNAME", "variable")
+    mqtt = load_settings(file, {"mqtt.username": "flag"}).mqtt
+    assert (mqtt.host, mqtt.port, mqtt.username) == ("file", 2, "flag")
+
+
+def test_secret_is_read_from_a_file_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret").write_text("postgresql://u:hush@db/t\n")
+    monkeypatch.setenv("TELEMETRY_DATABASE__URL_FILE", str(tmp_path / "secret"))
+    settings = load_settings()
+    assert settings.database.url.get_secret_value() == "postgresql://u:hush@db/t"
+    assert "hush" not in str(settings.model_dump(mode="json")) + repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"mqtt.prot": 1}, "mqtt.prot: there is no such setting"),
+        ({"mqtt.port": 70_000}, "mqtt.port"),
+        ({"ingest.batch_age": "soon"}, "100ms, 15s, 5m, 12h or 7d"),
+        ({"ingest.batch_bytes": "4 MB"}, "64KiB"),
+        ({"timezone": "Mars/Olympus"}, "IANA"),
+        ({"mqtt.topic_root": "/city"}, "no slash"),
+        ({"retention.readings": "3d"}, "late readings would vanish"),
+        ({"retention.columnstore_after": "1d"}, "retention.columnstore_after must exceed ingest.max_lateness"),
+    ],
+)
+def test_wrong_setting_is_named(overrides: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(overrides=overrides)
+    assert named in str(caught.value)
+
+
+def test_every_fault_is_told_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(overrides={"mqtt.port": 0, "api.port": "x"})
+    assert {"mqtt.port", "api.port"} <= {line.split(":")[0] for line in str(caught.value).splitlines()}
+
+
+def test_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRY_MQTT__PROT", "1883")
+    with pytest.raises(ConfigurationError, match="TELEMETRY_MQTT__PROT names no setting"):
+        load_settings()
+
+
+def test_wrong_secret_is_not_repeated_in_the_message() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(overrides={"mqtt.password": ["hush"]})
+    assert "hush" not in str(caught.value)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yaml does not exist"):
+        load_settings(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("text", ["100ms", "15s", "5m", "12h", "7d"])
+def test_duration_is_written_as_it_was_read(text: str) -> None:
+    duration = parse_duration(text)
+    assert isinstance(duration, timedelta)
+    assert format_duration(duration) == text
