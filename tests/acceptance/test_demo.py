@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from telemetry.demo.mosquitto import free_port
+from telemetry.demo.welcome import QUESTIONS
 
 DOMAINS = {"energy", "lighting", "parking", "waste"}
 PUBLISHERS = 5
@@ -148,6 +149,10 @@ def test_demo_makes_a_reading_visible_within_a_second_and_stops_on_ctrl_c(
     assert "--data-dir" in error
 
     with httpx.Client(base_url=f"http://127.0.0.1:{demo.api_port}") as client, ThreadPoolExecutor(PUBLISHERS) as pool:
+        for _, route in QUESTIONS:
+            answer = client.get(f"/v1/{route}")
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["data"], route
         taken = sorted(pool.map(lambda number: publish_to_visible_s(client, demo.mqtt_port, number), range(TRIES)))
     p99 = taken[int(TRIES * 0.99) - 1]
     assert p99 < 1.0, f"median {taken[TRIES // 2]:.3f} s, p99 {p99:.3f} s"

@@ -21,7 +21,7 @@ LEVELS = (
     frozenset({"demo"}),
     frozenset({"api", "ingest", "simulate"}),
     frozenset({"query", "store", "formats", "mqtt"}),
-    frozenset({"domains"}),
+    frozenset({"domains", "logs"}),
     frozenset({"settings"}),
     frozenset({"resources"}),
     frozenset({"errors"}),

@@ -13,7 +13,10 @@ from telemetry.demo.view import Welcome
 
 QUESTIONS = (
     ("The lighting power of each zone, hour by hour", "lighting/series?metric=power_w&start=-24h&window=1h&by=zone"),
-    ("The energy that the buildings took, day by day", "energy/series?metric=energy_import_kwh&start=-2d&window=1d"),
+    (
+        "The highest power of each building, day by day",
+        "energy/series?metric=active_power_w&agg=max&start=-2d&window=1d&by=device",
+    ),
     ("The proof that nothing was lost", "ledger"),
 )
 """What to ask first: a sentence, and the route below `/v1/`."""
