@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -12,12 +12,29 @@ from telemetry.api.bodies import json_response
 from telemetry.api.documentation import documented
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
+from telemetry.domains import Kind, Metric
+from telemetry.query.aggregates import Aggregate
 from telemetry.query.instants import format_instant
 from telemetry.query.plan import Plan
-from telemetry.query.question import Asked, By, understand
+from telemetry.query.question import Asked, By, Fill, understand
 from telemetry.query.series import Series, answer
 
 router = APIRouter(prefix="/v1", tags=["series"], route_class=StrictRoute)
+
+_AGGREGATES = (
+    "Gauges: `avg`, `min`, `max`, `sum`, `count`, `first`, `last`, `stddev`, `p50` … `p99`, `time_avg`, `integral`. "
+    "Counters: `increase`, `rate` (per hour), and those of rows up to `last`. States: `share`, `duration` (seconds), "
+    "`time_avg` of booleans, `count`, `first`, `last`. Default: that of the metric's kind. Repeatable."
+)
+_COMBINE = (
+    "How several devices become one value: all `rows` alike, or one value for each device first and then their `sum` "
+    "or `mean`. `meta` tells what was done."
+)
+_FILL = (
+    "What stands in a bucket without values: `none` leaves it out, `null`, `zero`, `locf` carries the last value "
+    "forward, `linear` draws a line between neighbours. Values from outside of the range reach into it if `max_gap` "
+    "says how far."
+)
 
 
 @router.get(
@@ -27,12 +44,23 @@ router = APIRouter(prefix="/v1", tags=["series"], route_class=StrictRoute)
         {
             "meta": {
                 "domain": "lighting",
-                "metrics": [{"name": "power_w", "unit": "W", "kind": "gauge", "aggregates": ["avg", "max"]}],
+                "metrics": [
+                    {
+                        "name": "power_w",
+                        "unit": "W",
+                        "kind": "gauge",
+                        "aggregates": [
+                            {"name": "avg", "unit": "W", "combine": "rows"},
+                            {"name": "max", "unit": "W", "combine": "rows"},
+                        ],
+                    }
+                ],
                 "window": "1h",
                 "tz": "Europe/Paris",
                 "start": "2026-10-25T02:00:00+02:00",
                 "end": "2026-10-25T03:00:00+01:00",
                 "by": "zone",
+                "fill": "none",
                 "source": "lighting_1h",
                 "as_of": "2026-11-24T16:40:23+01:00",
             },
@@ -75,17 +103,35 @@ async def series(
     window: Annotated[
         str, Query(description="Width of a bucket: `15m`, `1h`, `1d`, `1w`, `1mo`, `1y`, or ISO 8601 (`PT15M`).")
     ] = "1h",
-    agg: Annotated[
-        tuple[str, ...], Query(description="`avg`, `min`, `max`, `sum`, `count`, `first`, `last`. Repeatable.")
+    agg: Annotated[tuple[str, ...], Query(description=_AGGREGATES)] = (),
+    percentile: Annotated[
+        tuple[float, ...],
+        Query(description="Percentiles of gauges, 0 to 100; `percentile=95` is `agg=p95`. Repeatable."),
     ] = (),
     by: Annotated[
         str, Query(description="One row per bucket for all (`none`), each `device` or each `zone`.")
     ] = "none",
+    combine: Annotated[str | None, Query(description=_COMBINE)] = None,
     device: Devices = (),
     zone: Zones = (),
     tz: Tz = None,
-    fill: Annotated[str, Query(description="`none`: buckets without values are absent.")] = "none",
-    max_gap: Annotated[str | None, Query(description="Not available yet.")] = None,
+    fill: Annotated[str, Query(description=_FILL)] = "none",
+    max_gap: Annotated[
+        str | None,
+        Query(
+            description="How far a value reaches, `2h` or `PT2H`: when buckets are filled, and in `time` aggregates."
+        ),
+    ] = None,
+    min_coverage: Annotated[
+        float | None, Query(description="0 to 1: values of buckets whose coverage is known to be less are null.")
+    ] = None,
+    coverage: Annotated[
+        bool, Query(description="Coverage for zones and for all, too; by device it is always there.")
+    ] = False,
+    reset: Annotated[
+        str,
+        Query(description="A counter that fell went on from `zero`, or with the `first` value it showed (new meter)."),
+    ] = "zero",
     explain: Annotated[
         bool, Query(description="Adds the plan to `meta`: relations and the spans read from each.")
     ] = False,
@@ -94,7 +140,24 @@ async def series(
     start, with the offset, so that both passes of the hour that the clocks repeat can be told apart. Roll-ups are read
     only where they give exactly the answer of the raw rows.
     """
-    asked = Asked(metric, agg, start, end, window, tz, by, device, zone, fill, max_gap)
+    asked = Asked(
+        metric=metric,
+        agg=agg,
+        start=start,
+        end=end,
+        window=window,
+        tz=tz,
+        by=by,
+        device=device,
+        zone=zone,
+        fill=fill,
+        max_gap=max_gap,
+        min_coverage=min_coverage,
+        coverage=coverage,
+        percentile=percentile,
+        combine=combine,
+        reset=reset,
+    )
     question = understand(domain, asked, service.settings.timezone, datetime.now(UTC))
     async with service.reading() as connection:
         found = await answer(connection, question, service.settings.api.max_values)
@@ -106,22 +169,24 @@ def _meta(plan: Plan) -> dict[str, Any]:
     question = plan.question
     return {
         "domain": question.domain.name,
-        "metrics": [
-            {
-                "name": metric.name,
-                "unit": metric.unit,
-                "kind": metric.kind,
-                "aggregates": question.aggregates[metric.name],
-            }
-            for metric in question.metrics
-        ],
+        "metrics": [_metric(metric, question.aggregates[metric.name]) for metric in question.metrics],
         "window": str(question.window),
         "tz": question.zone.key,
         "start": format_instant(question.start, question.zone),
         "end": format_instant(question.end, question.zone),
         "by": question.by,
+        "fill": question.fill,
         "source": plan.source,
         "as_of": format_instant(question.now, question.zone),
+    }
+
+
+def _metric(metric: Metric, aggregates: Sequence[Aggregate]) -> dict[str, Any]:
+    return {
+        "name": metric.name,
+        "unit": metric.unit,
+        "kind": metric.kind,
+        "aggregates": [{"name": each.name, "unit": each.unit(metric), "combine": each.combine} for each in aggregates],
     }
 
 
@@ -137,37 +202,26 @@ def _explained(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _rows(found: Series) -> Iterator[dict[str, Any]]:
-    """One row per bucket, group and metric that has values."""
+    """One row per bucket, group and metric."""
     question = found.plan.question
     labels = [format_instant(edge, question.zone) for edge in found.plan.edges]
-    expected = _expected_seconds(found.plan)
-    group_name = {By.NONE: None, By.DEVICE: "device_id", By.ZONE: "zone"}[question.by]
-    columns, position = [], 2
-    for metric in question.metrics:
-        names = [aggregate.value for aggregate in question.aggregates[metric.name]]
-        columns.append((metric.name, position, slice(position + 1, position + 1 + len(names)), names))
-        position += 1 + len(names)
-    for record in found.rows:
-        bucket = record[0] - 1
-        group = {"bucket": labels[bucket]} if group_name is None else {"bucket": labels[bucket], group_name: record[1]}
-        interval = record[-1] if question.by is By.DEVICE else None
-        for name, count, cells, names in columns:
-            if samples := record[count]:
-                coverage = None
-                if interval is not None and (seconds := expected[bucket]):
-                    coverage = min(1.0, round(samples * interval / seconds, 4))
-                yield {
-                    **group,
-                    "metric": name,
-                    **dict(zip(names, record[cells], strict=True)),
-                    "samples": samples,
-                    "coverage": coverage,
-                }
-
-
-def _expected_seconds(plan: Plan) -> list[float]:
-    """Seconds of each bucket that lie within the range and are over."""
-    question = plan.question
-    first, last = question.start, min(question.end, question.now)
-    pairs = zip(plan.edges, plan.edges[1:], strict=False)
-    return [max(timedelta(0), min(end, last) - max(start, first)).total_seconds() for start, end in pairs]
+    group_name = {By.NONE: "", By.DEVICE: "device_id", By.ZONE: "zone"}[question.by]
+    columns = [
+        (metric.name, [each.name for each in question.aggregates[metric.name]], metric.kind is Kind.COUNTER)
+        for metric in question.metrics
+    ]
+    tells_filled = question.fill is not Fill.NONE
+    for bucket, group, position, values, samples, coverage, quality, filled in found.points:
+        name, aggregates, has_quality = columns[position]
+        row: dict[str, Any] = {"bucket": labels[bucket - 1]}
+        if group_name:
+            row[group_name] = group
+        row["metric"] = name
+        row.update(zip(aggregates, values, strict=True))
+        row["samples"] = samples
+        row["coverage"] = coverage
+        if has_quality:
+            row["quality"] = quality
+        if tells_filled:
+            row["filled"] = filled
+        yield row

@@ -107,7 +107,7 @@ CellOf = Callable[[datetime], Span]
 def _usable_roll_ups(
     question: Question, edges: Sequence[datetime], city_zone: str
 ) -> Iterable[tuple[Relation, CellOf]]:
-    asked = {aggregate for names in question.aggregates.values() for aggregate in names}
+    asked = {each.name for aggregates in question.aggregates.values() for each in aggregates}
     if asked & NEEDS_TIME and question.by is not By.DEVICE:
         return
     # The outermost edges lie at or beyond the ends of the range, so they cut no cell within it.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from telemetry.domains import Domain, Metric
 from telemetry.errors import InvalidQuery
-from telemetry.query.aggregates import Aggregate, choose
+from telemetry.query.aggregates import Aggregate, Family, choose
 from telemetry.query.calendar import Window, parse_window
+from telemetry.query.durations import parse_duration
 from telemetry.query.instants import parse_instant, parse_zone
 
 
@@ -21,6 +23,27 @@ class By(StrEnum):
     NONE = "none"
     DEVICE = "device"
     ZONE = "zone"
+
+
+class Fill(StrEnum):
+    """What stands in a bucket without values.
+
+    `none`: the bucket is absent. `null`: it is there, its aggregates are null. `zero`: numbers are 0. `locf`: the last
+    value is carried forward. `linear`: on the line between the values before and after.
+    """
+
+    NONE = "none"
+    NULL = "null"
+    ZERO = "zero"
+    LOCF = "locf"
+    LINEAR = "linear"
+
+
+class Reset(StrEnum):
+    """Where a counter is believed to go on after it fell: from zero, or with the value that is read first."""
+
+    ZERO = "zero"
+    FIRST = "first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +61,11 @@ class Asked:
     zone: Sequence[str] = ()
     fill: str = "none"
     max_gap: str | None = None
+    min_coverage: float | None = None
+    coverage: bool = False
+    percentile: Sequence[float] = ()
+    combine: str | None = None
+    reset: str = "zero"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +79,10 @@ class Question:
         zone: whose calendar the buckets follow.
         devices, zones: only these, by id and name; empty for all.
         now: the instant of asking.
+        max_gap: how far a value reaches: when it is carried forward, and from one reading to the next when it is
+            weighted by time. None is without limit for the former and `steps.REACH` for the latter.
+        min_coverage: values of buckets with less are withheld.
+        coverage: also of groups of devices, which takes a further look at the rows.
     """
 
     domain: Domain
@@ -62,13 +94,26 @@ class Question:
     zone: ZoneInfo
     now: datetime
     by: By = By.NONE
-    devices: tuple[str, ...] = field(default=())
-    zones: tuple[str, ...] = field(default=())
+    devices: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    fill: Fill = Fill.NONE
+    max_gap: timedelta | None = None
+    min_coverage: float | None = None
+    coverage: bool = False
+    reset: Reset = Reset.ZERO
 
     @property
     def values_per_bucket(self) -> int:
         """Values that one bucket of one group answers."""
         return sum(len(self.aggregates[metric.name]) for metric in self.metrics)
+
+    def chosen(self, *families: Family) -> dict[str, tuple[Aggregate, ...]]:
+        """The aggregates of these families by metric; metrics without one are absent."""
+        found = {
+            name: tuple(each for each in aggregates if each.family in families)
+            for name, aggregates in self.aggregates.items()
+        }
+        return {name: aggregates for name, aggregates in found.items() if aggregates}
 
 
 def understand(domain: Domain, asked: Asked, city_zone: str, now: datetime) -> Question:
@@ -81,11 +126,11 @@ def understand(domain: Domain, asked: Asked, city_zone: str, now: datetime) -> Q
     if not metrics:
         raise InvalidQuery("metric", "", "at least one metric is needed", tuple(domain.metrics))
     start, end = parse_range(asked.start, asked.end, now)
-    _refuse_filling(asked)
+    aggregates = choose(metrics, _names(asked), asked.combine)
     return Question(
         domain=domain,
         metrics=metrics,
-        aggregates=choose(metrics, asked.agg),
+        aggregates=aggregates,
         start=start,
         end=end,
         window=parse_window(asked.window),
@@ -94,6 +139,11 @@ def understand(domain: Domain, asked: Asked, city_zone: str, now: datetime) -> Q
         by=_by(asked.by),
         devices=tuple(dict.fromkeys(asked.device)),
         zones=tuple(dict.fromkeys(asked.zone)),
+        fill=_fill(asked.fill, metrics, aggregates),
+        max_gap=None if asked.max_gap is None else parse_duration("max_gap", asked.max_gap),
+        min_coverage=_share("min_coverage", asked.min_coverage),
+        coverage=asked.coverage or asked.min_coverage is not None,
+        reset=_one_of(Reset, "reset", asked.reset, "is no way to go on after a reset"),
     )
 
 
@@ -122,16 +172,38 @@ def parse_range(start: str, end: str, now: datetime) -> tuple[datetime, datetime
 
 
 def _by(text: str) -> By:
+    return _one_of(By, "by", text, "is no way to group")
+
+
+def _names(asked: Asked) -> Iterable[str]:
+    for percentile in asked.percentile:
+        if not 0 <= percentile <= 100:
+            raise InvalidQuery("percentile", percentile, "must be between 0 and 100", ("50", "95", "99.9"))
+    return (*asked.agg, *(f"p{round(percentile, 4):g}" for percentile in asked.percentile))
+
+
+def _fill(text: str, metrics: Iterable[Metric], aggregates: Mapping[str, tuple[Aggregate, ...]]) -> Fill:
+    fill = _one_of(Fill, "fill", text, "is no way to fill")
+    if fill is Fill.LINEAR:
+        for metric in metrics:
+            for aggregate in aggregates[metric.name]:
+                if not aggregate.is_number(metric):
+                    detail = f"there is no line between the values of {aggregate.name} of {metric.name}"
+                    raise InvalidQuery("fill", text, detail, ("none", "null", "zero", "locf"))
+    return fill
+
+
+def _share(parameter: str, value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= 1:
+        raise InvalidQuery(parameter, value, "must be between 0 and 1", ("0.9",))
+    return value
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def _one_of(choices: type[Choice], parameter: str, text: str, detail: str) -> Choice:
     try:
-        return By(text)
+        return choices(text)
     except ValueError:
-        raise InvalidQuery("by", text, "is no way to group", tuple(By)) from None
-
-
-def _refuse_filling(asked: Asked) -> None:
-    if asked.fill != "none":
-        planned = asked.fill in ("null", "zero", "locf", "linear")
-        detail = "is not available yet; buckets without rows are absent" if planned else "is no way to fill"
-        raise InvalidQuery("fill", asked.fill, detail, ("none",))
-    if asked.max_gap is not None:
-        raise InvalidQuery("max_gap", asked.max_gap, "is not available yet, because fill is not", ("leave it out",))
+        raise InvalidQuery(parameter, text, detail, tuple(choices)) from None

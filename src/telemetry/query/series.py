@@ -1,37 +1,40 @@
-"""Answering a question about time windows: scope, size, plan, SQL, within one snapshot."""
+"""Answering a question about time windows: scope, size, plan, statements, rows; within one snapshot."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import chain
 
 import asyncpg
 
 from telemetry.errors import InvalidQuery
+from telemetry.query.aggregates import Aggregate, Family
 from telemetry.query.calendar import WINDOWS, bucket_edges
+from telemetry.query.coverage import Expected, find_expected
 from telemetry.query.database import Connection
+from telemetry.query.fill import filled, withheld
+from telemetry.query.partials import rows_statement
 from telemetry.query.plan import Plan, make_plan
-from telemetry.query.question import Question
+from telemetry.query.points import Merged, Point, points_of_rows
+from telemetry.query.question import Fill, Question
 from telemetry.query.scope import Scope, find_scope
-from telemetry.query.sql import series_statement
+from telemetry.query.spread import spread_statement
+from telemetry.query.sql import Statement
+from telemetry.query.steps import REACH, Surroundings, steps_statement
 
 _MARGIN = timedelta(days=2)
 """Late quarters this far outside the range may lie in a cell that touches it."""
+_HISTORY = (Family.CHANGE, Family.TIME)
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """An answer.
-
-    Attributes:
-        rows: per bucket (numbered from 1) and group that has rows: bucket, group, then per metric the number of its
-            values and its aggregates in the order asked; grouped by device, the device's interval in seconds comes
-            last. The group is a device's id or a zone's name (None for devices without one).
-    """
+    """An answer: how it was found, and its rows in order of bucket, group and metric."""
 
     plan: Plan
-    scope: Scope
-    rows: list[asyncpg.Record]
+    points: list[Point]
 
 
 async def answer(connection: Connection, question: Question, max_values: int) -> Series:
@@ -41,17 +44,90 @@ async def answer(connection: Connection, question: Question, max_values: int) ->
         InvalidQuery: the answer would have more than `max_values` values, or a device or zone is not there.
     """
     _refuse_more_buckets(question, max_values)
-    scope = await find_scope(connection, question, _MARGIN)
+    scope = await find_scope(connection, question, _MARGIN + (REACH if question.chosen(*_HISTORY) else timedelta(0)))
     edges = bucket_edges(question.window, question.start, question.end, question.zone)
     _refuse_more_values(question, len(edges) - 1, scope.groups, max_values)
     plan = make_plan(question, edges, scope.late, scope.city_zone)
-    # Devices that are at home elsewhere may report here as well, so there may be more groups than were counted.
-    limit = max_values // question.values_per_bucket + 1
-    statement = series_statement(plan, scope.device_keys, limit)
-    rows = await connection.fetch(statement.text, *statement.values)
-    if len(rows) == limit:
-        raise _too_large(f"more than {max_values:,} values", max_values)
-    return Series(plan, scope, rows)
+    return await _Answering(connection, plan, scope, max_values).series()
+
+
+@dataclass
+class _Answering:
+    """One question on its way through its statements."""
+
+    connection: Connection
+    plan: Plan
+    scope: Scope
+    max_values: int
+
+    async def series(self) -> Series:
+        question = self.plan.question
+        expected = await find_expected(self.connection, self.plan, self.plan.edges, self.scope.device_keys)
+        rows = await self._fetch(rows_statement(self.plan, self.scope.device_keys, self._limit))
+        if question.fill is Fill.NONE and all(each.family is Family.ROWS for each in _aggregates(question)):
+            points = list(points_of_rows(question, expected, rows))
+            return Series(self.plan, self._judged(points))
+        merged = Merged(question)
+        merged.add_rows(rows)
+        await self._add_others(merged)
+        points = self._judged(merged.points(expected))
+        if question.fill is not Fill.NONE:
+            points = await self._filled(points, merged, expected)
+        return Series(self.plan, points)
+
+    @property
+    def _limit(self) -> int:
+        # Devices that are at home elsewhere may report here as well, so there may be more groups than were counted.
+        return self.max_values // self.plan.question.values_per_bucket + 1
+
+    async def _fetch(self, statement: Statement) -> list[asyncpg.Record]:
+        rows = await self.connection.fetch(statement.text, *statement.values)
+        if len(rows) == self._limit:
+            raise _too_large(f"more than {self.max_values:,} values", self.max_values)
+        return rows
+
+    async def _add_others(self, merged: Merged) -> None:
+        question, keys = self.plan.question, self.scope.device_keys
+        if question.chosen(Family.SPREAD):
+            merged.add_spread(await self._fetch(spread_statement(question, self.plan.edges, keys, self._limit)))
+        around = Surroundings.of(question, self.scope.late)
+        for name in question.chosen(*_HISTORY):
+            metric = question.domain.metrics[name]
+            statement = steps_statement(question, metric, self.plan.edges, around, keys, self._limit)
+            merged.add_steps(metric, await self._fetch(statement))
+
+    def _judged(self, points: list[Point]) -> list[Point]:
+        least = self.plan.question.min_coverage
+        return points if least is None else withheld(points, least)
+
+    async def _filled(self, points: list[Point], merged: Merged, expected: Expected) -> list[Point]:
+        outside = await self._outside() if self.plan.question.max_gap else []
+        found = filled(self.plan.question, self.plan.edges, points, outside, expected, merged.intervals)
+        if len(found) >= self._limit * len(self.plan.question.metrics):
+            raise _too_large(f"{len(found):,} rows", self.max_values)
+        return found
+
+    async def _outside(self) -> list[tuple[datetime, Point]]:
+        """Points of the buckets before and after the range from which a value may reach into it."""
+        question, edges = self.plan.question, self.plan.edges
+        assert question.max_gap is not None
+        found = []
+        if question.fill in (Fill.LOCF, Fill.LINEAR):
+            first = bucket_edges(question.window, edges[0] - question.max_gap, edges[0], question.zone)[0]
+            found += await self._points_between(first, edges[0])
+        if question.fill is Fill.LINEAR and edges[-1] < question.now:
+            last = bucket_edges(question.window, edges[-1], edges[-1] + question.max_gap, question.zone)[-1]
+            found += await self._points_between(edges[-1], min(last, question.now))
+        return found
+
+    async def _points_between(self, start: datetime, end: datetime) -> list[tuple[datetime, Point]]:
+        asked = replace(self.plan.question, start=start, end=end, fill=Fill.NONE)
+        series = await answer(self.connection, asked, self.max_values)
+        return [(series.plan.edges[point.bucket - 1], point) for point in series.points]
+
+
+def _aggregates(question: Question) -> Iterable[Aggregate]:
+    return chain.from_iterable(question.aggregates.values())
 
 
 def _refuse_more_buckets(question: Question, max_values: int) -> None:

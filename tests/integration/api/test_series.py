@@ -95,14 +95,20 @@ async def test_series_meta_tells_what_was_asked_and_where_it_was_read(
     assert meta == {
         "domain": "lighting",
         "metrics": [
-            {"name": "power_w", "unit": "W", "kind": "gauge", "aggregates": ["avg"]},
-            {"name": "voltage_v", "unit": "V", "kind": "gauge", "aggregates": ["avg"]},
+            {
+                "name": name,
+                "unit": unit,
+                "kind": "gauge",
+                "aggregates": [{"name": "avg", "unit": unit, "combine": "rows"}],
+            }
+            for name, unit in (("power_w", "W"), ("voltage_v", "V"))
         ],
         "window": "1h",
         "tz": "UTC",
         "start": "2026-11-20T12:00:00+00:00",
         "end": "2026-11-20T14:00:00+00:00",
         "by": "none",
+        "fill": "none",
         "source": "lighting_1h",
         "plan": [{"relation": "lighting_1h", "spans": [["2026-11-20T12:00:00+00:00", "2026-11-20T14:00:00+00:00"]]}],
     }

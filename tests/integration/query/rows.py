@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
+from telemetry.query.aggregates import Aggregate
 from telemetry.query.calendar import Window
 from telemetry.query.question import By, Question
 from telemetry.query.series import Series
@@ -89,24 +90,21 @@ def expected(rows: Iterable[Row], question: Question) -> dict[Key, dict[str, Any
             if row.values.get(metric.name) is not None:
                 groups[start, _group(row, question.by), metric.name].append((row.time, row.values[metric.name]))
     return {
-        key: {"samples": len(values)}
-        | {aggregate: _aggregated(aggregate, values) for aggregate in question.aggregates[key[2]]}
+        key: {"samples": len(values)} | {each.name: _aggregated(each, values) for each in question.aggregates[key[2]]}
         for key, values in groups.items()
     }
 
 
 def answered(series: Series) -> dict[Key, dict[str, Any]]:
-    """The answer in the same form; a bucket of a metric without values is none."""
+    """The answer in the same form."""
     question = series.plan.question
     found: dict[Key, dict[str, Any]] = {}
-    for bucket, group, *values in series.rows:
-        rest = iter(values)
-        for metric in question.metrics:
-            cells = {"samples": next(rest)} | {name: next(rest) for name in question.aggregates[metric.name]}
-            if cells["samples"]:
-                key = (series.plan.edges[bucket - 1], None if question.by is By.NONE else group, metric.name)
-                assert key not in found, key
-                found[key] = cells
+    for point in series.points:
+        metric = question.metrics[point.metric].name
+        key = (series.plan.edges[point.bucket - 1], point.group, metric)
+        assert key not in found, key
+        names = [aggregate.name for aggregate in question.aggregates[metric]]
+        found[key] = {"samples": point.samples} | dict(zip(names, point.values, strict=True))
     return found
 
 
@@ -176,9 +174,9 @@ def _group(row: Row, by: By) -> str | None:
     return {By.NONE: None, By.DEVICE: row.device.device_id, By.ZONE: row.device.zone}[by]
 
 
-def _aggregated(aggregate: str, values: Sequence[tuple[datetime, Any]]) -> Any:
+def _aggregated(aggregate: Aggregate, values: Sequence[tuple[datetime, Any]]) -> Any:
     numbers = [value for _, value in values]
-    match aggregate:
+    match aggregate.name:
         case "count":
             return len(numbers)
         case "sum":

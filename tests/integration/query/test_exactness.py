@@ -11,20 +11,12 @@ import asyncpg
 import pytest
 
 from telemetry.domains import Domain, load_domains
-from telemetry.query.database import snapshot
 from telemetry.query.question import Asked, Question, understand
-from telemetry.query.series import Series, answer
 from telemetry.settings import Settings
-from telemetry.store.devices import Device
 from telemetry.store.maintain import run_once
+from tests.integration.query.asking import DEVICES, ask
 from tests.integration.query.rows import City, Row, answered, assert_same, expected
 
-DEVICES = (
-    Device("lamp-1", "lighting", zone="North", interval_s=300),
-    Device("lamp-2", "lighting", zone="North"),
-    Device("lamp-3", "lighting", zone="South"),
-    Device("lamp-4", "lighting"),
-)
 SPRING, AUTUMN = datetime(2026, 3, 28, 12, tzinfo=UTC), datetime(2026, 10, 24, 12, tzinfo=UTC)
 HALF_HOUR_AUTUMN = datetime(2026, 4, 4, 6, tzinfo=UTC)
 """In Lord Howe the clocks go back by half an hour on 5 April."""
@@ -80,11 +72,6 @@ async def test_days_stay_in_sight_when_a_later_one_is_refreshed(
     series = await ask(connection, question)
     assert "lighting_1d" in series.plan.source
     assert_same(answered(series), expected(city.rows, question))
-
-
-async def ask(connection: asyncpg.Connection, question: Question) -> Series:
-    async with snapshot(connection, timedelta(seconds=30)) as reading:
-        return await answer(reading, question, 500_000)
 
 
 def made(chance: random.Random, share: float, now: datetime, city: City) -> Iterator[Row]:

@@ -1,0 +1,274 @@
+"""Counters and values weighted by time: exact at every edge, over resets, and from before the range on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import asyncpg
+import pytest
+
+from telemetry.domains import Domain, load_domains
+from telemetry.query.question import Asked, Question, understand
+from telemetry.query.steps import REACH
+from telemetry.settings import Settings
+from telemetry.store.maintain import run_once
+from tests.integration.query.asking import DEVICES, ask
+from tests.integration.query.histories import expected_steps
+from tests.integration.query.rows import City, Row, answered
+
+NOON = datetime(2026, 10, 24, 12, tzinfo=UTC)
+"""Twelve hours before the clocks of Paris go back."""
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+QUARTER = timedelta(minutes=15)
+LAMP = DEVICES[0]
+
+
+@pytest.fixture(scope="module")
+def lighting() -> Domain:
+    return load_domains()["lighting"]
+
+
+def question(domain: Domain, **asked: Any) -> Question:
+    now = asked.pop("now", NOW)
+    asked = {"start": NOON.isoformat(), "end": (NOON + timedelta(days=1)).isoformat(), "tz": "UTC", **asked}
+    return understand(domain, Asked(**asked), "Europe/Paris", now)
+
+
+async def city_of(connection: asyncpg.Connection, metric: str, values: Sequence[Any]) -> City:
+    """One lamp with a value every quarter of an hour from noon on."""
+    city = City(connection, "lighting", DEVICES)
+    await city.register()
+    await city.add(Row(NOON + QUARTER * number, LAMP, {metric: value}) for number, value in enumerate(values))
+    return city
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("values", "reset", "increase", "quality"),
+    [
+        ((10, 20, 15, 40), "zero", 50, "adjusted"),
+        ((10, 20, 15, 40), "first", 35, "adjusted"),
+        ((3598.3, 3598.2, 3598.4), "zero", 0.1, "adjusted"),
+        ((4843.8, 12.5, 13.0), "first", 0.5, "adjusted"),
+        ((4843.8, 12.5, 13.0), "zero", 13.0, "adjusted"),
+        ((2**32 - 6, 4), "zero", 10, "adjusted"),
+        ((2**32 / 1000 - 6, 4), "zero", 10, "adjusted"),
+        ((99_990, 5, 6), "zero", 16, "adjusted"),
+        ((99_990, 5, 6), "first", 16, "adjusted"),
+        ((995, 5), "zero", 5, "adjusted"),
+        ((10, 10, 10), "zero", 0, "measured"),
+        ((10, 11, 12.5), "zero", 2.5, "measured"),
+    ],
+)
+async def test_increase_over_resets_roll_overs_and_glitches(
+    connection: asyncpg.Connection,
+    lighting: Domain,
+    values: Sequence[float],
+    reset: str,
+    increase: float,
+    quality: str,
+) -> None:
+    await city_of(connection, "energy_kwh", values)
+    series = await ask(connection, question(lighting, metric=["energy_kwh"], window="1w", reset=reset))
+    (point,) = series.points
+    assert point.values == [pytest.approx(increase)]
+    assert (point.samples, point.quality) == (len(values), quality)
+
+
+@pytest.mark.asyncio
+async def test_increase_is_spread_over_the_buckets_in_which_it_happened(
+    connection: asyncpg.Connection, lighting: Domain
+) -> None:
+    city = City(connection, "lighting", DEVICES)
+    await city.register()
+    minutes = {-30: 0.0, 30: 6.0, 60: 9.0, 210: 24.0, 300: 24.0}
+    await city.add(Row(NOON + timedelta(minutes=at), LAMP, {"energy_kwh": value}) for at, value in minutes.items())
+    series = await ask(connection, question(lighting, metric=["energy_kwh"], agg=["increase", "rate"], window="1h"))
+    found = [(point.bucket, list(point.values), point.samples, point.quality) for point in series.points]
+    assert found == [
+        # Half of the step over noon, and a whole one up to the edge.
+        (1, [6.0, 6.0], 1, "interpolated"),
+        (2, [6.0, 6.0], 1, "interpolated"),
+        (3, [6.0, 6.0], 0, "interpolated"),
+        (4, [3.0, 3.0], 1, "interpolated"),
+        # Nothing was consumed; the counter stood still over the edge.
+        (5, [0.0, 0.0], 0, "measured"),
+        (6, [None, None], 1, None),
+    ]
+
+
+@pytest.mark.asyncio
+async def test_state_is_carried_in_and_lasts_until_the_next_or_until_now(
+    connection: asyncpg.Connection, lighting: Domain
+) -> None:
+    city = City(connection, "lighting", DEVICES)
+    await city.register()
+    await city.add(
+        [
+            Row(NOON - timedelta(days=20), LAMP, {"lamp_on": True, "fault": "none"}),
+            Row(NOON + timedelta(minutes=30), LAMP, {"fault": "lamp"}),
+            Row(NOON + timedelta(minutes=90), LAMP, {"lamp_on": False}),
+        ]
+    )
+    now = NOON + timedelta(minutes=150)
+    asked = question(
+        lighting, metric=["lamp_on", "fault"], agg=["share", "duration"], window="1h", by="device", now=now
+    )
+    series = await ask(connection, asked)
+    assert {(point.bucket, point.metric): point.values for point in series.points} == {
+        (1, 0): [1.0, 3600.0],
+        (2, 0): [0.5, 1800.0],
+        (3, 0): [0.0, 0.0],
+        (1, 1): [{"none": 0.5, "lamp": 0.5}, {"none": 1800.0, "lamp": 1800.0}],
+        (2, 1): [{"lamp": 1.0}, {"lamp": 3600.0}],
+        (3, 1): [{"lamp": 1.0}, {"lamp": 1800.0}],
+    }
+
+
+@pytest.mark.asyncio
+async def test_value_reaches_no_further_than_asked(connection: asyncpg.Connection, lighting: Domain) -> None:
+    await city_of(connection, "lamp_on", [True, False])
+    asked = {"metric": ["lamp_on"], "agg": ["duration"], "window": "1d"}
+    limited = await ask(connection, question(lighting, **asked, max_gap="5m"))
+    assert [point.values for point in limited.points] == [[300.0]]
+
+
+@pytest.mark.asyncio
+async def test_power_becomes_energy(connection: asyncpg.Connection, lighting: Domain) -> None:
+    await city_of(connection, "power_w", [0, 100, 100, 100, 0])
+    asked = question(lighting, metric=["power_w"], agg=["integral", "time_avg", "avg"], window="1h")
+    first, second = (await ask(connection, asked)).points
+    assert first.values == [75.0, 75.0, 75.0]
+    assert second.values == [None, None, 0.0]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("combine", "wanted"), [(None, 25.0), ("sum", 50.0), ("mean", 25.0)])
+async def test_devices_are_combined_as_asked(
+    connection: asyncpg.Connection, lighting: Domain, combine: str | None, wanted: float
+) -> None:
+    city = await city_of(connection, "power_w", [10, 10, 10, 10, 10])
+    await city.add(Row(NOON + QUARTER * number, DEVICES[1], {"power_w": 40.0}) for number in range(5))
+    for aggregate in ("time_avg", "avg"):
+        asked = question(lighting, metric=["power_w"], agg=[aggregate], window="1d", combine=combine, by="zone")
+        (point,) = (await ask(connection, asked)).points
+        assert (point.group, list(point.values)) == ("North", [wanted])
+
+
+@pytest.mark.asyncio
+async def test_device_that_reports_more_often_weighs_more_among_rows_only(
+    connection: asyncpg.Connection, lighting: Domain
+) -> None:
+    city = await city_of(connection, "power_w", [10, 10, 10])
+    await city.add([Row(NOON, DEVICES[1], {"power_w": 40.0})])
+    found = {}
+    for combine in ("rows", "mean", "sum"):
+        asked = question(lighting, metric=["power_w"], agg=["avg"], window="1d", combine=combine)
+        (point,) = (await ask(connection, asked)).points
+        found[combine] = point.values[0]
+        assert point.samples == 4
+    assert found == {"rows": 17.5, "mean": 25.0, "sum": 50.0}
+
+
+@pytest.mark.asyncio
+async def test_answers_equal_the_whole_histories(
+    connection: asyncpg.Connection, settings: Settings, lighting: Domain
+) -> None:
+    chance = random.Random(20261125)
+    city = City(connection, "lighting", DEVICES)
+    await city.register()
+    for share in (0.5, 0.02):
+        await city.add(made(chance, share, city))
+        for refreshed in (False, True):
+            if refreshed:
+                await run_once(settings)
+            for _ in range(40):
+                asked = any_question(chance, lighting)
+                series = await ask(connection, asked)
+                found = {key: without_samples(cells) for key, cells in answered(series).items()}
+                found = {key: cells for key, cells in found.items() if any(v is not None for v in cells.values())}
+                assert_close(found, expected_steps(city.rows, asked, series.plan.edges))
+
+
+@pytest.mark.asyncio
+async def test_buckets_add_up_to_the_range(connection: asyncpg.Connection, lighting: Domain) -> None:
+    chance = random.Random(7)
+    city = City(connection, "lighting", DEVICES)
+    await city.register()
+    await city.add(made(chance, 0.3, city))
+    cuts = sorted(NOON + timedelta(seconds=chance.randint(0, 200_000)) for _ in range(12))
+    asked = {"metric": ["energy_kwh"], "window": "1y"}
+    whole = await ask(connection, question(lighting, **asked, start=cuts[0].isoformat(), end=cuts[-1].isoformat()))
+    parts = [
+        point.values[0]
+        for start, end in pairwise(cuts)
+        for point in (
+            await ask(connection, question(lighting, **asked, start=start.isoformat(), end=end.isoformat()))
+        ).points
+    ]
+    assert sum(parts) == pytest.approx(whole.points[0].values[0], rel=1e-9)
+
+
+def made(chance: random.Random, share: float, city: City) -> Iterator[Row]:
+    """Counters that rise, fall, jump and roll over; gauges; states; some devices rarely, with long silences."""
+    there = {(row.time, row.device.device_id) for row in city.rows}
+    for number, device in enumerate(city.devices):
+        index, on = 90_000.0 + 3_000 * number, True
+        for minute in range(-25 * 1440, 3 * 1440, 7 if number < 2 else 600):
+            at = NOON + timedelta(minutes=minute)
+            index = chance.choice((index, index + chance.uniform(0, 40), index + 1))
+            if chance.random() < 0.01:
+                index = chance.choice((0.0, index * 0.97, 12.5))
+            index %= 100_000
+            on = on != (chance.random() < 0.1)
+            is_silent = minute < -1440 and chance.random() > 0.02
+            if not is_silent and chance.random() < share and (at, device.device_id) not in there:
+                values: dict[str, Any] = {"energy_kwh": index, "power_w": chance.uniform(0, 100), "lamp_on": on}
+                values["fault"] = chance.choice(("none", "lamp", "supply"))
+                yield Row(at, device, {name: value for name, value in values.items() if chance.random() < 0.8})
+
+
+def any_question(chance: random.Random, domain: Domain) -> Question:
+    metric, aggregates = chance.choice(
+        (
+            ("energy_kwh", ("increase", "rate")),
+            ("power_w", ("time_avg", "integral")),
+            ("lamp_on", ("share", "duration", "time_avg")),
+            ("fault", ("share", "duration")),
+        )
+    )
+    start = NOON + timedelta(hours=chance.uniform(-40, 60))
+    return question(
+        domain,
+        metric=[metric],
+        agg=list(aggregates),
+        start=start.isoformat(),
+        end=(start + timedelta(hours=chance.choice((1, 30, 90)) * chance.uniform(0.5, 1))).isoformat(),
+        window=chance.choice(("5m", "1h", "6h", "1d", "1w")),
+        tz=chance.choice(("Europe/Paris", "Asia/Kolkata")),
+        by=chance.choice(("none", "device", "zone")),
+        combine=chance.choice((None, "sum", "mean")),
+        max_gap=chance.choice((None, None, "3h")),
+        reset=chance.choice(("zero", "first")),
+        zone=chance.choice(((), ("North",))),
+        now=NOON + timedelta(hours=chance.choice((30, 200))),
+    )
+
+
+def without_samples(cells: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in cells.items() if name != "samples"}
+
+
+def assert_close(found: Mapping[Any, Mapping[str, Any]], wanted: Mapping[Any, Mapping[str, Any]]) -> None:
+    assert sorted(found, key=str) == sorted(wanted, key=str)
+    for key, cells in wanted.items():
+        for name, value in cells.items():
+            assert found[key][name] == pytest.approx(value, rel=1e-9, abs=1e-6), (key, name)
+
+
+def test_reach_is_the_one_that_is_documented() -> None:
+    assert timedelta(days=31) == REACH
