@@ -35,6 +35,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = 0.0
         self._epoch = 0
         self._paused = paused
         self._congested = False
@@ -64,6 +65,9 @@ class Connection(asyncio.Protocol):
         self.flush()
         if self._paused or self._session.is_overrun:
             self._read_or_not()
+        if self._session.deadline() < self._wakes_at:
+            # An answer has come: what falls due next is a ping, perhaps at an interval that the broker has set.
+            self._wait()
 
     def settled(self) -> None:
         """Something was settled: sends its acknowledgements, and reads on where this has made room."""
@@ -137,7 +141,10 @@ class Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(CLOSE_WITHIN_S, transport.abort)
 
     def _wait(self) -> None:
-        self._timer = self._loop.call_at(self._session.deadline(), self._tick)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes_at = self._session.deadline()
+        self._timer = self._loop.call_at(self._wakes_at, self._tick)
 
     def _tick(self) -> None:
         self._session.tick(self._loop.time())

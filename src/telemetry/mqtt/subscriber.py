@@ -172,7 +172,7 @@ class Subscriber:
         if connection.crash is not None:
             raise connection.crash
         if not self._closing.is_set():
-            raise self._session.ended or Unavailable(f"the connection to {self._address} broke off")
+            raise self._session.ended or self._broken_off()
 
     async def _open(self, tls: ssl.SSLContext | None) -> Connection:
         loop = asyncio.get_running_loop()
@@ -191,6 +191,13 @@ class Subscriber:
         except OSError as error:
             raise Unavailable(f"{self._address} cannot be reached: {error}; see mqtt.host and mqtt.port") from error
         return connection
+
+    def _broken_off(self) -> Unavailable:
+        """Mosquitto 2.0 says nothing to whom it disconnects because another connection has the same client id."""
+        return Unavailable(
+            f"the connection to {self._address} broke off without a reason; if this repeats, look for another process "
+            f"that uses {self._settings.client_id} as its mqtt.client_id"
+        )
 
     def _count_pause(self) -> None:
         if self._paused_since is not None:

@@ -113,11 +113,15 @@ class Publisher:
 
     async def publish(self, count: int, qos: int = 1) -> None:
         """Publishes so many messages, whose bodies are their numbers."""
-        numbers = range(self._number, self._number + count)
-        self._number += count
-        await asyncio.gather(
-            *(self._client.publish(f"{self._root}/{n % 7}", str(n), qos=qos, timeout=PATIENCE_S) for n in numbers)
-        )
+        end = self._number + count
+        while self._number < end:
+            # A few at a time, so that the subscriber in the same event loop has its turns.
+            numbers = range(self._number, min(self._number + 100, end))
+            self._number = numbers.stop
+            await asyncio.gather(*(self._publish(number, qos) for number in numbers))
+
+    async def _publish(self, number: int, qos: int) -> None:
+        await self._client.publish(f"{self._root}/{number % 7}", str(number), qos=qos, timeout=PATIENCE_S)
 
 
 class Wire:
