@@ -84,6 +84,18 @@ _FILL = (
             "The mean and the peak power of the meters, a quarter of an hour at a time": (
                 "/v1/energy/series?metric=active_power_w&agg=avg&agg=max&start=-6h&window=15m"
             ),
+            "The energy that the buildings took, day by day": (
+                "/v1/energy/series?metric=energy_import_kwh&start=-2d&window=1d"
+            ),
+            "How long the lamps were lit, and with which faults": (
+                "/v1/lighting/series?metric=lamp_on&metric=fault&agg=share&agg=duration&start=-24h&window=6h"
+            ),
+            "The total power of the lamps of each zone, gaps filled": (
+                "/v1/lighting/series?metric=power_w&combine=sum&by=zone&start=-6h&window=15m&fill=locf&max_gap=1h"
+            ),
+            "The usual and the extreme power of the meters, where at least half of the values came": (
+                "/v1/energy/series?metric=active_power_w&agg=p50&agg=p99&percentile=99.9&min_coverage=0.5"
+            ),
             "How full each container was at the end of each day": (
                 "/v1/waste/series?metric=fill_level_pct&agg=last&start=-7d&window=1d&by=device"
             ),

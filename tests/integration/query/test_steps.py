@@ -242,13 +242,14 @@ def any_question(chance: random.Random, domain: Domain) -> Question:
         )
     )
     start = NOON + timedelta(hours=chance.uniform(-40, 60))
+    hours = chance.choice((2, 30, 90)) * chance.uniform(0.5, 1)
     return question(
         domain,
         metric=[metric],
         agg=list(aggregates),
         start=start.isoformat(),
-        end=(start + timedelta(hours=chance.choice((1, 30, 90)) * chance.uniform(0.5, 1))).isoformat(),
-        window=chance.choice(("5m", "1h", "6h", "1d", "1w")),
+        end=(start + timedelta(hours=hours)).isoformat(),
+        window=chance.choice(("5m", "15m") if hours < 3 else ("1h", "6h", "1d", "1w")),
         tz=chance.choice(("Europe/Paris", "Asia/Kolkata")),
         by=chance.choice(("none", "device", "zone")),
         combine=chance.choice((None, "sum", "mean")),

@@ -1,0 +1,193 @@
+"""What a series can be asked for beyond its windows: filling, coverage, spread, counters and states."""
+
+from __future__ import annotations
+
+import statistics
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from telemetry.settings import Settings
+from telemetry.store.maintain import run_once
+from tests.integration.query.rows import City, Row
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+RANGE = {"start": "2026-11-20T12:00:00Z", "end": "2026-11-20T17:00:00Z", "tz": "UTC", "window": "1h"}
+
+
+async def ask(client: httpx.AsyncClient, **parameters: Any) -> list[dict[str, Any]]:
+    answer = await client.get("/v1/lighting/series", params={"metric": "power_w", **RANGE, **parameters})
+    assert answer.status_code == 200, answer.text
+    rows: list[dict[str, Any]] = answer.json()["data"]
+    return rows
+
+
+async def add(city: City, hours: dict[float, float], device: int = 0, metric: str = "power_w") -> None:
+    await city.add(
+        Row(NOON + timedelta(hours=at), city.devices[device], {metric: value}) for at, value in hours.items()
+    )
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ({}, {1: 10.0, 4: 40.0}),
+        ({"fill": "null"}, {0: None, 1: 10.0, 2: None, 3: None, 4: 40.0}),
+        ({"fill": "zero"}, {0: 0, 1: 10.0, 2: 0, 3: 0, 4: 40.0}),
+        ({"fill": "locf"}, {0: None, 1: 10.0, 2: 10.0, 3: 10.0, 4: 40.0}),
+        ({"fill": "locf", "max_gap": "1h"}, {0: None, 1: 10.0, 2: 10.0, 3: None, 4: 40.0}),
+        ({"fill": "locf", "max_gap": "2h"}, {0: 6.0, 1: 10.0, 2: 10.0, 3: 10.0, 4: 40.0}),
+        ({"fill": "linear"}, {0: None, 1: 10.0, 2: 20.0, 3: 30.0, 4: 40.0}),
+        ({"fill": "linear", "max_gap": "2h"}, {0: None, 1: 10.0, 2: None, 3: None, 4: 40.0}),
+        ({"fill": "linear", "max_gap": "PT3H"}, {0: 26 / 3, 1: 10.0, 2: 20.0, 3: 30.0, 4: 40.0}),
+    ],
+)
+async def test_buckets_without_values_are_filled_as_asked(
+    client: httpx.AsyncClient, city: City, asked: dict[str, str], wanted: dict[int, float | None]
+) -> None:
+    await add(city, {-2: 6.0, 1: 10.0, 4: 40.0, 5.5: 70.0})
+    rows = await ask(client, **asked)
+    labels = {f"2026-11-20T{12 + hour}:00:00+00:00": value for hour, value in wanted.items()}
+    assert {row["bucket"]: row["avg"] for row in rows} == pytest.approx(labels)
+    assert all(row["samples"] == (row["avg"] in (10.0, 40.0) and not row.get("filled")) for row in rows)
+
+
+@pytest.mark.asyncio
+async def test_linear_fill_reaches_over_the_end(client: httpx.AsyncClient, city: City) -> None:
+    await add(city, {1: 10.0, 5.5: 70.0})
+    rows = await ask(client, fill="linear", max_gap="4h", start="2026-11-20T13:00:00Z")
+    assert [row["avg"] for row in rows] == [10.0, 25.0, 40.0, 55.0]
+    assert [row["filled"] for row in rows] == [False, True, True, True]
+
+
+@pytest.mark.asyncio
+async def test_every_group_is_filled_and_one_that_was_named_even_without_values(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    await add(city, {1: 10.0})
+    await add(city, {2: 20.0}, device=2)
+    rows = await ask(client, fill="null", by="device", device=["lamp-1", "lamp-2", "lamp-3"], agg=["avg", "count"])
+    assert len(rows) == 15
+    assert [(row["device_id"], row["avg"], row["count"]) for row in rows[3:6]] == [
+        ("lamp-1", 10.0, 1),
+        ("lamp-2", None, 0),
+        ("lamp-3", None, 0),
+    ]
+    assert await ask(client, fill="null", zone="North", by="zone") == [
+        {"bucket": f"2026-11-20T{hour}:00:00+00:00", "zone": "North", "metric": "power_w"}
+        | {"avg": 10.0 if hour == 13 else None, "samples": int(hour == 13), "coverage": None, "filled": False}
+        for hour in range(12, 17)
+    ]
+
+
+@pytest.mark.asyncio
+async def test_bucket_that_has_not_begun_stays_empty(client: httpx.AsyncClient, city: City) -> None:
+    now = datetime.now(UTC)
+    await city.add([Row(now - timedelta(minutes=1), city.devices[0], {"power_w": 1.0})])
+    end = (now + timedelta(hours=3)).isoformat()
+    rows = await ask(client, start="-2h", end=end, window="15m", fill="locf")
+    assert {row["avg"] for row in rows if row["bucket"] > now.isoformat()} == {None}
+    zeros = await ask(client, start="-2h", end=end, window="15m", fill="zero")
+    assert {row["avg"] for row in zeros if row["bucket"] > now.isoformat()} == {None}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("refreshed", [False, True])
+async def test_coverage_of_a_group_counts_every_device_that_reported_in_the_range(
+    client: httpx.AsyncClient, city: City, settings: Settings, refreshed: bool
+) -> None:
+    # lamp-1 keeps 900 s, lamp-3 60 s: 64 values an hour together.
+    await city.add(Row(NOON + timedelta(minutes=15 * n), city.devices[0], {"power_w": 1.0}) for n in range(8))
+    await city.add(Row(NOON + timedelta(minutes=n), city.devices[2], {"power_w": 1.0}) for n in range(60))
+    if refreshed:
+        await run_once(settings)
+    assert [row["coverage"] for row in await ask(client)] == [None, None]
+    assert [(row["samples"], row["coverage"]) for row in await ask(client, coverage="true")] == [(64, 1.0), (4, 0.0625)]
+    by_zone = await ask(client, coverage="true", by="zone")
+    assert [(row["zone"], row["coverage"]) for row in by_zone] == [("North", 1.0), ("South", 1.0), ("North", 1.0)]
+    assert [row["avg"] for row in await ask(client, min_coverage=0.5)] == [1.0, None]
+    # An interval that is not known makes the coverage unknown, and nothing is withheld.
+    await add(city, {0: 1.0}, device=1)
+    assert [row["coverage"] for row in await ask(client, coverage="true")] == [None, None]
+    assert [row["avg"] for row in await ask(client, min_coverage=0.5)] == [1.0, 1.0]
+
+
+@pytest.mark.asyncio
+async def test_withheld_values_are_neither_filled_nor_carried_on(client: httpx.AsyncClient, city: City) -> None:
+    await add(city, {0: 1.0, 0.25: 1.0, 0.5: 1.0, 0.75: 1.0, 1: 5.0})
+    rows = await ask(client, by="device", min_coverage=1, fill="locf")
+    assert [(row["avg"], row["samples"], row["coverage"], row["filled"]) for row in rows] == [
+        (1.0, 4, 1.0, False),
+        (None, 1, 0.25, False),
+        (1.0, 0, 0.0, True),
+        (1.0, 0, 0.0, True),
+        (1.0, 0, 0.0, True),
+    ]
+
+
+@pytest.mark.asyncio
+async def test_spread_is_that_of_all_values(client: httpx.AsyncClient, city: City) -> None:
+    values = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0]
+    await add(city, {number / 10: value for number, value in enumerate(values)})
+    (row,) = await ask(client, agg=["stddev", "p50", "p90", "avg"], percentile=["25", "99.9"], by="zone")
+    cuts = statistics.quantiles(values, n=1000, method="inclusive")
+    assert row["zone"] == "North"
+    assert row["stddev"] == pytest.approx(statistics.stdev(values))
+    assert (row["p25"], row["p50"], row["avg"]) == (cuts[249], statistics.median(values), statistics.mean(values))
+    assert (row["p90"], row["p99.9"]) == (pytest.approx(cuts[899]), pytest.approx(cuts[998]))
+    assert row["samples"] == 8
+
+
+@pytest.mark.asyncio
+async def test_defaults_follow_the_kind_of_the_metric(client: httpx.AsyncClient, city: City) -> None:
+    device = city.devices[0]
+    for hour, energy, lamp_on, fault in ((0, 5.0, True, "none"), (1, 7.0, False, "lamp"), (2, 9.0, False, "none")):
+        values = {"power_w": 10.0, "energy_kwh": energy, "lamp_on": lamp_on, "fault": fault}
+        await city.add([Row(NOON + timedelta(hours=hour), device, values)])
+    answer = await client.get(
+        "/v1/lighting/series", params={"metric": ["power_w", "energy_kwh", "lamp_on", "fault"], **RANGE}
+    )
+    meta = {metric["name"]: metric["aggregates"] for metric in answer.json()["meta"]["metrics"]}
+    assert meta == {
+        "power_w": [{"name": "avg", "unit": "W", "combine": "rows"}],
+        "energy_kwh": [{"name": "increase", "unit": "kWh", "combine": "sum"}],
+        "lamp_on": [{"name": "share", "unit": "1", "combine": "mean"}],
+        "fault": [{"name": "share", "unit": "1", "combine": "mean"}],
+    }
+    first = [row for row in answer.json()["data"] if "T12:" in row["bucket"]]
+    assert [row.get("avg", row.get("increase", row.get("share"))) for row in first] == [10.0, 2.0, 1.0, {"none": 1.0}]
+    assert [row.get("quality") for row in first] == [None, "measured", None, None]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("given", "parameter", "part"),
+    [
+        ({"fill": "cubic"}, "fill", "no way to fill"),
+        ({"fill": "linear", "metric": "fault"}, "fill", "no line between"),
+        ({"max_gap": "long"}, "max_gap", "no duration"),
+        ({"max_gap": "0s"}, "max_gap", "longer than nothing"),
+        ({"max_gap": "999999999w"}, "max_gap", "century"),
+        ({"min_coverage": "1.5"}, "min_coverage", "between 0 and 1"),
+        ({"percentile": "101"}, "percentile", "between 0 and 100"),
+        ({"percentile": "nan"}, "percentile", "between 0 and 100"),
+        ({"combine": "sum", "agg": "max"}, "combine", "does not fit max"),
+        ({"combine": "all"}, "combine", "no way to combine"),
+        ({"combine": "rows", "metric": "energy_kwh"}, "combine", "does not fit increase"),
+        ({"reset": "maybe"}, "reset", "no way to go on"),
+        ({"agg": "increase"}, "agg", "power_w is a gauge, which has no increase"),
+        ({"agg": "p95", "metric": "energy_kwh"}, "agg", "energy_kwh is a counter, which has no p95"),
+        ({"agg": "p101"}, "agg", "no aggregate of that name"),
+        ({"agg": "time_avg", "metric": "fault"}, "agg", "fault is a state, which has no time_avg"),
+    ],
+)
+async def test_refusal_names_the_parameter(
+    client: httpx.AsyncClient, city: City, given: dict[str, str], parameter: str, part: str
+) -> None:
+    answer = await client.get("/v1/lighting/series", params={"metric": "power_w", **RANGE, **given})
+    assert answer.status_code == 422
+    assert answer.json()["parameter"] == parameter
+    assert part in answer.json()["detail"]
