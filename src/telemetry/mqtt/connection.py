@@ -16,6 +16,11 @@ Deliver = Callable[[int, list[PublishPacket]], None]
 CLOSE_WITHIN_S: Final = 1.0
 """How long the broker may take to close the connection after our DISCONNECT."""
 
+REST_S: Final = 0.005
+SMALL_READ: Final = 64 * 1024
+"""After a read below this size nothing is read for so long. A broker writes message by message, and a process that has
+nothing else to do would wake up for every few of them: most of the CPU would go into waking up. See docs/adr/0003."""
+
 
 class Connection(asyncio.Protocol):
     """Begins the session's next epoch when it is made and ends it when it is lost.
@@ -39,6 +44,7 @@ class Connection(asyncio.Protocol):
         self._epoch = 0
         self._paused = paused
         self._congested = False
+        self._resting = False
         self._overrun = False
         self._closing = False
         self.lost: asyncio.Future[None] = self._loop.create_future()
@@ -63,8 +69,10 @@ class Connection(asyncio.Protocol):
                 self.crash = error
                 self._session.disconnect()
         self.flush()
-        if self._paused or self._session.is_overrun:
-            self._read_or_not()
+        if len(data) < SMALL_READ and self._session.state is State.READY and not self._resting:
+            self._resting = True
+            self._loop.call_later(REST_S, self._wake_up)
+        self._read_or_not()
         if self._session.deadline() < self._wakes_at:
             # An answer has come: what falls due next is a ping, perhaps at an interval that the broker has set.
             self._wait()
@@ -125,13 +133,17 @@ class Connection(asyncio.Protocol):
         ready = self._session.state is State.READY
         self._overrun = ready and self._session.is_overrun
         deaf = self._overrun or (ready and self._paused)
-        stopped = deaf or (ready and self._congested)
+        stopped = deaf or (ready and (self._congested or self._resting))
         # A broker that takes nothing from us for so long is judged; one that we do not listen to is not.
         self._session.listen(not deaf, self._loop.time())
         if stopped and transport.is_reading():
             transport.pause_reading()
         elif not stopped and not transport.is_reading():
             transport.resume_reading()
+
+    def _wake_up(self) -> None:
+        self._resting = False
+        self._read_or_not()
 
     def _finish(self, transport: asyncio.Transport) -> None:
         self._closing = True

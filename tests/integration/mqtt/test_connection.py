@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from mqtt5 import (
 from telemetry.demo.mosquitto import LocalMosquitto, free_port
 from telemetry.errors import ConfigurationError
 from telemetry.mqtt import subscriber as subscriber_module
+from telemetry.mqtt.connection import REST_S
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import MqttSettings
 from tests.integration.mqtt.subscribing import Listener, Publisher, Wire, listening, mqtt_settings, until
@@ -309,6 +311,17 @@ async def test_broker_that_does_not_take_acknowledgements_is_not_read_for_ever()
         # A broker that takes nothing from us for so long is as good as dead.
         await until(lambda: "fallen silent" in str(listener.subscriber.stats.last_error), within_s=10)
         await listener.kill()
+
+
+@pytest.mark.asyncio
+async def test_small_reads_are_followed_by_a_rest(mosquitto: LocalMosquitto, topic_root: str) -> None:
+    """However the messages trickle in, we wake up once in a while and not for each of them."""
+    settings = mqtt_settings(mosquitto, client_id=f"rest-{topic_root[-8:]}")
+    async with listening(settings, topic_root, settle=True) as listener, Publisher(mosquitto, topic_root) as publisher:
+        begun = time.monotonic()
+        await publisher.publish(2000)
+        await listener.received(2000)
+        assert len(listener.reads) <= (time.monotonic() - begun) / REST_S + 1
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
