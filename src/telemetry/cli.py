@@ -55,10 +55,10 @@ def _seconds(text: str) -> timedelta:
     """A duration flag: `90`, `90s`, `5m`."""
     try:
         duration = timedelta(seconds=float(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         try:
             duration = parse_duration(text)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise typer.BadParameter(f"{text!r}: {error}, or a number of seconds") from None
     return duration
 

@@ -51,6 +51,10 @@ _EXAMPLE = {
 }
 
 
+_TEXT = r"^[^\x00]*$"
+"""The database holds no text with the character U+0000."""
+
+
 class DeviceBody(BaseModel):
     """What people know of a device."""
 
@@ -71,8 +75,8 @@ class DeviceBody(BaseModel):
     )
 
     domain: str = Field(description="Where it is at home; it may report in other domains as well.")
-    name: str | None = Field(None, max_length=200, description="For people.")
-    zone: str | None = Field(None, max_length=200, description="What it is grouped by.")
+    name: str | None = Field(None, max_length=200, pattern=_TEXT, description="For people.")
+    zone: str | None = Field(None, max_length=200, pattern=_TEXT, description="What it is grouped by.")
     latitude: float | None = Field(None, ge=-90, le=90, description="Degrees, WGS 84.")
     longitude: float | None = Field(None, ge=-180, le=180, description="Degrees, WGS 84.")
     interval_s: float | None = Field(None, gt=0, le=1e8, description="Seconds between its readings, if it keeps one.")

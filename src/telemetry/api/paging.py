@@ -13,6 +13,9 @@ from telemetry.api.service import Service
 from telemetry.errors import InvalidQuery
 
 Cursor = Annotated[str | None, Query(description="`meta.next` of the page before; the other parameters stay the same.")]
+_LARGEST = 2**53
+"""Of a number in a cursor: microseconds since 1970 stay below it for 280 years."""
+
 Limit = Annotated[int, Query(description="Rows of a page; `api.max_page` is the most.")]
 
 
@@ -45,6 +48,11 @@ def decode(cursor: str | None, *types: type) -> list[Any] | None:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (binascii.Error, ValueError):
         place = None
-    if not isinstance(place, list) or [type(value) for value in place] != list(types):
+    if not isinstance(place, list) or [type(value) for value in place] != list(types) or not all(map(_fits, place)):
         raise InvalidQuery("cursor", cursor, "is no cursor of this route", ("meta.next of the page before",))
     return place
+
+
+def _fits(value: Any) -> bool:
+    """Whether the database can compare with it; a cursor that somebody made up may hold anything."""
+    return abs(value) <= _LARGEST if isinstance(value, int) else "\0" not in value and value.isprintable()

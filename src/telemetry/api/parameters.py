@@ -44,6 +44,8 @@ def _refuse_unknown(request: Request, repeatable: dict[str, bool]) -> None:
         if name not in repeatable:
             allowed = sorted(repeatable)
             raise invalid_parameter(name, value, "there is no such parameter here", allowed)
+        if "\0" in value:
+            raise invalid_parameter(name, value, "holds the character U+0000", ["text without it"])
         if name in seen and not repeatable[name]:
             raise invalid_parameter(name, value, "may be given only once", ["one value"])
         seen.add(name)

@@ -6,6 +6,7 @@ Every error of every route is made here, whoever raised it. Members beyond the s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +16,6 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from telemetry.errors import ConfigurationError, InvalidQuery, TelemetryError, Unavailable
@@ -54,7 +54,8 @@ class Problem(TelemetryError):
             "instance": request.url.path,
             **self.more,
         }
-        return Response(to_json(body), self.status, headers=headers, media_type=MEDIA_TYPE)
+        # Escaped: what was given may hold half a character, which UTF-8 cannot.
+        return Response(json.dumps(body), self.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def not_found(what: str, given: str, allowed: Sequence[str] = ()) -> Problem:

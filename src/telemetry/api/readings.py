@@ -16,6 +16,7 @@ from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
 from telemetry.domains import Metric
+from telemetry.errors import InvalidQuery
 from telemetry.query.instants import EARLIEST, format_instant, parse_zone
 from telemetry.query.question import choose_metrics, parse_range
 from telemetry.query.readings import Place, Wanted, page
@@ -118,7 +119,15 @@ def _named(metrics: Sequence[Metric], values: Sequence[Any]) -> dict[str, Any]:
 
 def _place(cursor: str | None) -> Place | None:
     place = decode(cursor, int, int)
-    return None if place is None else Place(EARLIEST + place[0] * _MICROSECOND, place[1])
+    if place is None:
+        return None
+    try:
+        at = EARLIEST + place[0] * _MICROSECOND
+    except OverflowError:
+        at = None
+    if at is None or not 0 <= place[1] < 2**31:
+        raise InvalidQuery("cursor", cursor, "is no cursor of this route", ("meta.next of the page before",))
+    return Place(at, place[1])
 
 
 def _cursor(row: asyncpg.Record) -> str:

@@ -39,5 +39,10 @@ class DemoOptions:
             raise ConfigurationError(f"--devices {self.devices}: a city has at least one device")
         if not 0 < self.rate <= 10_000:
             raise ConfigurationError(f"--rate {self.rate:g}: choose more than 0 and up to 10000 messages per second")
+        for flag, port in (("--api-port", self.api_port), ("--mqtt-port", self.mqtt_port)):
+            if not 1 <= port <= 65_535:
+                raise ConfigurationError(f"{flag} {port}: choose a port from 1 to 65535")
+        if self.api_port == self.mqtt_port:
+            raise ConfigurationError(f"--api-port and --mqtt-port are both {self.api_port}; choose two ports")
         if self.duration is not None and self.duration <= timedelta(0):
             raise ConfigurationError("--duration: choose more than 0 seconds, or leave it out to run until Ctrl-C")

@@ -12,7 +12,10 @@ from telemetry.demo.services import Services
 from telemetry.demo.view import Welcome
 
 QUESTIONS = (
-    ("The lighting power of each zone, hour by hour", "lighting/series?metric=power_w&start=-24h&window=1h&by=zone"),
+    (
+        "The mean power of a lamp in each zone, hour by hour",
+        "lighting/series?metric=power_w&start=-24h&window=1h&by=zone",
+    ),
     (
         "The highest power of each building, day by day",
         "energy/series?metric=active_power_w&agg=max&start=-2d&window=1d&by=device",

@@ -22,7 +22,8 @@ from telemetry.errors import Reason, Rejected
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _OUT_OF_RANGE = {"greater_than_equal", "less_than_equal", "finite_number"}
-_HEADER = {"time", "device_id"}
+_HEADER = 2
+"""Fields of the model before its metrics: `time` and `device_id`."""
 _SHOWN_FAULTS = 3
 _SHOWN_INPUT = 80
 
@@ -75,9 +76,13 @@ class NativeFormat:
 
 
 def is_empty(reading: Reading) -> bool:
-    """Whether it names no field beside `time` and `device_id`."""
-    fields = reading.__pydantic_fields_set__
-    return len(fields) <= len(_HEADER) and fields <= _HEADER
+    """Whether it has no value beside `time` and `device_id`; null is none."""
+    return not reading.__pydantic_extra__ and all(value is None for value in values(reading))
+
+
+def values(reading: Reading) -> list[object]:
+    """The metrics in the order of the model, which is that of the columns."""
+    return list(reading.__dict__.values())[_HEADER:]
 
 
 def empty(domain: Domain) -> Rejected:

@@ -13,13 +13,13 @@ from pydantic import ValidationError
 
 from telemetry.domains import Reading
 from telemetry.errors import Reason, Rejected
-from telemetry.formats.native import attributes, empty, is_empty
+from telemetry.formats.native import attributes, empty, is_empty, values
 from telemetry.ingest.devices import Devices
 from telemetry.ingest.intake import Arrival, Message
 from telemetry.ingest.routes import Route, Routes, Sort
 from telemetry.settings import IngestSettings, format_duration
 from telemetry.store.batch import Batch, Part, Readings, Source, quarantined
-from telemetry.store.layout import MICROSECOND, SECOND_US, instant
+from telemetry.store.layout import MICROSECOND, SECOND_US
 
 
 class Good(NamedTuple):
@@ -79,13 +79,13 @@ class Preparation:
             if (
                 key is None
                 or not earliest <= time_us <= latest
-                or len(reading.__pydantic_fields_set__) < 3
+                or (measured := values(reading)).count(None) == len(measured)
                 or (reading.device_id is not None and reading.device_id != route.device_id)
                 or reading.__pydantic_extra__
             ):
                 self._examine(batch, Good(route, message, reading, time_us, received_us), waiting)
                 continue
-            _readings(batch, sort).add((time_us, received_us, key, *_values(reading), None), message)
+            _readings(batch, sort).add((time_us, received_us, key, *measured, None), message)
 
     def _take_each(self, batch: Batch, route: Route, message: Message, received_us: int, waiting: list[Good]) -> None:
         """The readings of a payload that is not one good object."""
@@ -107,6 +107,7 @@ class Preparation:
         """Admits a reading that is unusual but right, and refuses one that is wrong."""
         try:
             self._check(good)
+            attributes(good.reading)  # a device is registered for good readings only
         except Rejected as fault:
             _refuse(batch, good.route, good.source, good.received_us, fault)
             return
@@ -129,13 +130,13 @@ class Preparation:
         if good.time_us > good.received_us + self._ahead_us:
             raise Rejected(
                 Reason.CLOCK_FUTURE,
-                f"time is {_shown(good.time_us)}, more than ingest.max_future = "
+                f"time is {_shown(reading)}, more than ingest.max_future = "
                 f"{format_duration(self._settings.max_future)} ahead of our clock",
             )
         if good.time_us < good.received_us - self._late_us:
             raise Rejected(
                 Reason.CLOCK_PAST,
-                f"time is {_shown(good.time_us)}, longer ago than ingest.max_lateness = "
+                f"time is {_shown(reading)}, longer ago than ingest.max_lateness = "
                 f"{format_duration(self._settings.max_lateness)}",
             )
 
@@ -154,7 +155,7 @@ class Preparation:
         except Rejected as fault:
             _refuse(batch, route, good.source, good.received_us, fault)
             return
-        row = (good.time_us, good.received_us, route.device_key, *_values(reading), extra)
+        row = (good.time_us, good.received_us, route.device_key, *values(reading), extra)
         _readings(batch, route.sort).add(row, good.source)
 
     def _refuse_message(self, batch: Batch, route: Route, message: Message, received_us: int) -> None:
@@ -169,13 +170,10 @@ class Preparation:
 
     def _receipt(self, received_us: int) -> int:
         """The time of a reading that has none: that of its receipt, no two alike."""
-        self._last_receipt_us = max(received_us, self._last_receipt_us + 1)
+        ahead = self._last_receipt_us - received_us
+        # Far ahead it is not a matter of order any more: our clock was put back.
+        self._last_receipt_us = self._last_receipt_us + 1 if 0 <= ahead < SECOND_US else received_us
         return self._last_receipt_us
-
-
-def _values(reading: Reading) -> list[object]:
-    """The metrics in the order of the model, which is that of the columns."""
-    return list(reading.__dict__.values())[2:]
 
 
 def _readings(batch: Batch, sort: Sort) -> Readings:
@@ -189,5 +187,6 @@ def _refuse(batch: Batch, route: Route, source: Source, received_us: int, fault:
     batch.refused.append(quarantined(source, received_us, route.domain, route.device_id, fault.reason, fault.detail))
 
 
-def _shown(time_us: int) -> str:
-    return instant(time_us).isoformat().replace("+00:00", "Z")
+def _shown(reading: Reading) -> str:
+    # As it was sent: in UTC it may lie outside of what a datetime can hold.
+    return reading.time.isoformat() if reading.time is not None else "that of its receipt"

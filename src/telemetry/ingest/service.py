@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import start_http_server
 
 from telemetry.domains import load_domains
-from telemetry.errors import ConfigurationError, Unavailable
+from telemetry.errors import ConfigurationError
 from telemetry.ingest.devices import Devices
 from telemetry.ingest.intake import Intake
 from telemetry.ingest.metrics import Metrics
@@ -21,6 +21,7 @@ from telemetry.ingest.preparation import Preparation
 from telemetry.ingest.routes import Routes
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import Settings
+from telemetry.store.failures import Failure, classify
 from telemetry.store.migrate import check
 from telemetry.store.writer import Writer
 
@@ -50,11 +51,11 @@ class _Ingest:
         self._settings = settings
         self._metrics = metrics
         self._devices = Devices(settings)
-        self._writer = Writer(settings, settings.mqtt.client_id)
         self._intake = Intake(settings.ingest)
         self._subscriber = Subscriber(settings.mqtt, [f"{settings.mqtt.topic_root}/#"], self._intake.put)
         self._intake.flow = self._subscriber
         routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories))
+        self._writer = Writer(settings, settings.mqtt.client_id, on_connect=routes.clear)
         preparation = Preparation(settings.ingest, routes, self._devices)
         self._pipeline = Pipeline(self._intake, preparation, self._writer, self._subscriber.settle, metrics)
 
@@ -94,6 +95,8 @@ class _Ingest:
 
     async def _finish(self, working: asyncio.Task[None]) -> None:
         """Stops reading, commits and acknowledges what was read, and leaves; the broker keeps the session."""
+        # Whatever the intake has room for by now, nothing more is read.
+        self._intake.flow = None
         closing = asyncio.create_task(self._subscriber.close(GRACE), name="close")
         await asyncio.sleep(0)
         self._intake.close()
@@ -115,7 +118,9 @@ async def _require_schema(settings: Settings) -> None:
     while True:
         try:
             problems = await check(settings)
-        except Unavailable as error:
+        except Exception as error:
+            if classify(error) is not Failure.RETRY:
+                raise
             if not warned:
                 log.warning("database_away", detail="The database does not serve us; ingest waits.", error=str(error))
             warned = True

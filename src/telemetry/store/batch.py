@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -108,14 +108,25 @@ class Readings:
         """What the readings are about, each once."""
         return list(self._index)
 
-    def resolve(self, existing: Mapping[Key, Row]) -> Resolution:
-        """The outcome of every reading, given the rows that the database has already."""
-        if not self._again and not existing:
+    def parts(self, key: Key) -> list[tuple[Row, Source]]:
+        """The readings of that device and time in the order of receipt."""
+        index = self._index[key]
+        return [(self.rows[index], self.sources[index]), *self._again.get(index, [])]
+
+    def resolve(self, existing: Mapping[Key, Row], apart: Collection[Key] = ()) -> Resolution:
+        """The outcome of every reading, given the rows that the database has already.
+
+        Args:
+            apart: devices and times that are settled otherwise.
+        """
+        if not self._again and not existing and not apart:
             return Resolution(self.rows, self.sources)
         inserts: list[Row] = []
         sources: list[Source | list[Source]] = []
         resolution = Resolution(inserts, sources)
         for index, (key, row, source) in enumerate(zip(self._index, self.rows, self.sources, strict=True)):
+            if key in apart:
+                continue
             there, again = existing.get(key), self._again.get(index, [])
             if there is not None:
                 final, completed = self._fold(there, [(row, source), *again], resolution)

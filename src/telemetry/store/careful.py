@@ -3,53 +3,118 @@
 Known rows are looked up before anything is written: most batches that come here are a broker's redelivery, and a look
 is cheaper than an insert that conflicts, above all into compressed chunks. The rows that are new are copied; when the
 database refuses one of them, halves are tried until the bad row stands alone. Each attempt is a savepoint.
+
+Readings of one device and time may complete each other, so a row that is refused may be made of good readings and a bad
+one. The readings of such a row are settled apart, one after the other.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import asyncpg
 
 from telemetry.errors import Reason, Unavailable
-from telemetry.store.batch import Batch, Key, Quarantined, Readings, Resolution, Source, quarantined
-from telemetry.store.copy import PATIENCE_S, Counts, copy, count
+from telemetry.store.batch import (
+    DUPLICATE,
+    MERGED,
+    STORED,
+    Batch,
+    Key,
+    Quarantined,
+    Readings,
+    Source,
+    quarantined,
+)
+from telemetry.store.copy import PATIENCE_S, Counts, copy, count, device_of
 from telemetry.store.failures import Failure, classify
 from telemetry.store.layout import DEVICE_KEY, RECEIVED_AT, TIME, Layout, Row
+from telemetry.store.merge import Again, differences, merge
 
 _ATTEMPTS: Final = 5
 _MERGE_LOCK: Final = 0x7E1E_0004
 
-Refusal = tuple[Row, "Source | list[Source]", str]
-"""A row that the database refuses, the readings that it is made of, and its words."""
+
+@dataclass
+class _Outcome:
+    """What became of the readings of one domain."""
+
+    domain: str
+    counts: Counts = field(default_factory=Counts)
+    refused: list[Quarantined] = field(default_factory=list)
+
+    def refuse(self, reason: Reason, row: Row, source: Source, words: str) -> None:
+        """Notes a reading that goes to quarantine."""
+        self.refused.append(quarantined(source, row[RECEIVED_AT], self.domain, device_of(source), reason, words))
 
 
 async def store_carefully(database: asyncpg.Connection, batch: Batch) -> tuple[Counts, list[Quarantined]]:
     """Stores what is new, completes what is there; returns the counts and the refused readings."""
-    counts: Counts = Counter()
+    counts: Counts = Counts()
     refused: list[Quarantined] = []
     # Two processes that complete the same row at the same moment would not see each other's values.
-    await database.execute("SELECT pg_advisory_xact_lock($1)", _MERGE_LOCK)
+    await database.execute("SELECT pg_advisory_xact_lock($1)", _MERGE_LOCK, timeout=PATIENCE_S)
     for domain, readings in batch.readings.items():
-        resolution, refusals = await _store(database, readings)
-        refused += count(counts, domain, resolution)
-        for row, source, words in refusals:
-            sources = source if isinstance(source, list) else [source]
-            refused += [_refused(each, row, domain, words) for each in sources]
+        outcome = await _store(database, domain, readings)
+        counts.update(outcome.counts)
+        refused += outcome.refused
     return counts, refused
 
 
-async def _store(database: asyncpg.Connection, readings: Readings) -> tuple[Resolution, list[Refusal]]:
+async def _store(database: asyncpg.Connection, domain: str, readings: Readings) -> _Outcome:
     for _ in range(_ATTEMPTS):
-        resolution = readings.resolve(await _existing(database, readings))
+        existing = await _existing(database, readings)
         try:
             async with database.transaction():
-                return await _apply(database, readings.layout, resolution)
+                return await _settle(database, domain, readings, existing)
         except asyncpg.UniqueViolationError:
             continue  # another process wrote the row after our look; the next look sees it
     raise Unavailable(f"other processes keep writing the same readings into {readings.layout.table}")
+
+
+async def _settle(database: asyncpg.Connection, domain: str, readings: Readings, existing: dict[Key, Row]) -> _Outcome:
+    """Writes all readings; those of rows that the database refuses one after the other."""
+    apart: set[Key] = set()
+    while True:
+        outcome = _Outcome(domain)
+        resolution = readings.resolve(existing, apart)
+        outcome.refused += count(outcome.counts, domain, resolution)
+        savepoint = database.transaction()
+        await savepoint.start()
+        bad = await _copy_halving(database, readings.layout, resolution.inserts)
+        bad += [row for row, _ in resolution.updates if await _update(database, readings.layout, row) is not None]
+        if not bad:
+            await savepoint.commit()
+            break
+        await savepoint.rollback()
+        apart |= {(row[DEVICE_KEY], row[TIME]) for row in bad}
+    for key in sorted(apart):
+        await _one_by_one(database, readings, key, existing.get(key), outcome)
+    return outcome
+
+
+async def _one_by_one(
+    database: asyncpg.Connection, readings: Readings, key: Key, there: Row | None, outcome: _Outcome
+) -> None:
+    """Settles the readings of one device and time in the order of receipt, so that a bad one spoils no other."""
+    layout, counts, domain = readings.layout, outcome.counts, outcome.domain
+    for row, source in readings.parts(key):
+        again, merged = (None, row) if there is None else merge(there, row)
+        if there is not None and again is Again.CONFLICT:
+            outcome.refuse(Reason.CONFLICT, row, source, differences(layout.columns, there, row))
+            continue
+        if again is Again.DUPLICATE:
+            counts[domain, DUPLICATE] += 1
+            continue
+        words = await (_insert(database, layout, row) if there is None else _update(database, layout, merged))
+        if words is not None:
+            outcome.refuse(Reason.REJECTED_BY_DATABASE, row, source, words)
+            continue
+        counts[domain, STORED] += 1
+        counts[domain, MERGED] += there is not None
+        there = merged
 
 
 async def _existing(database: asyncpg.Connection, readings: Readings) -> dict[Key, Row]:
@@ -70,51 +135,27 @@ async def _existing(database: asyncpg.Connection, readings: Readings) -> dict[Ke
     return {(row[DEVICE_KEY], row[TIME]): tuple(row) for row in rows}
 
 
-async def _apply(
-    database: asyncpg.Connection, layout: Layout, resolution: Resolution
-) -> tuple[Resolution, list[Refusal]]:
-    """Writes what the resolution says, and returns what of it was done and what the database refused."""
-    bad = await _copy_halving(database, layout, resolution.inserts)
-    done = Resolution(
-        [row for index, row in enumerate(resolution.inserts) if index not in bad],
-        [source for index, source in enumerate(resolution.sources) if index not in bad],
-        [],
-        resolution.conflicts,
-        resolution.duplicates,
-    )
-    refusals: list[Refusal] = [
-        (resolution.inserts[index], resolution.sources[index], words) for index, words in bad.items()
-    ]
-    for row, sources in resolution.updates:
-        words = await _update(database, layout, row)
-        if words is None:
-            done.updates.append((row, sources))
-        else:
-            refusals.append((row, sources, words))
-    return done, refusals
+async def _copy_halving(database: asyncpg.Connection, layout: Layout, rows: Sequence[Row]) -> list[Row]:
+    """Copies all rows but those that the database refuses; returns these."""
+    if not rows or await _insert(database, layout, *rows) is None:
+        return []
+    if len(rows) == 1:
+        return list(rows)
+    half = len(rows) // 2
+    first = await _copy_halving(database, layout, rows[:half])
+    return first + await _copy_halving(database, layout, rows[half:])
 
 
-async def _copy_halving(
-    database: asyncpg.Connection, layout: Layout, rows: Sequence[Row], offset: int = 0
-) -> dict[int, str]:
-    """Copies all rows but those that the database refuses; returns the places of these, with its words."""
-    if not rows:
-        return {}
+async def _insert(database: asyncpg.Connection, layout: Layout, *rows: Row) -> str | None:
+    """Copies rows, all or none; returns the database's words when it refuses one of them."""
     try:
         async with database.transaction():
             await copy(database, layout.table, layout.columns, rows)
     except asyncpg.UniqueViolationError:
         raise
     except Exception as error:
-        if classify(error) is not Failure.ROW:
-            raise
-        if len(rows) == 1:
-            return {offset: str(error)}
-    else:
-        return {}
-    half = len(rows) // 2
-    first = await _copy_halving(database, layout, rows[:half], offset)
-    return first | await _copy_halving(database, layout, rows[half:], offset + half)
+        return _refusal(error)
+    return None
 
 
 async def _update(database: asyncpg.Connection, layout: Layout, row: Row) -> str | None:
@@ -123,14 +164,16 @@ async def _update(database: asyncpg.Connection, layout: Layout, row: Row) -> str
     statement = f"UPDATE {layout.table} SET {columns} WHERE device_key = ${DEVICE_KEY + 1} AND time = ${TIME + 1}"  # noqa: S608
     try:
         async with database.transaction():
-            await database.execute(statement, *row, timeout=PATIENCE_S)
+            tag = await database.execute(statement, *row, timeout=PATIENCE_S)
     except Exception as error:
-        if classify(error) is not Failure.ROW:
-            raise
-        return str(error)
+        return _refusal(error)
+    if tag != "UPDATE 1":
+        raise Unavailable(f"a row of {layout.table} that was there a moment ago is gone")
     return None
 
 
-def _refused(source: Source, row: Row, domain: str, words: str) -> Quarantined:
-    device_id = source.topic.rpartition("/")[2]
-    return quarantined(source, row[RECEIVED_AT], domain, device_id, Reason.REJECTED_BY_DATABASE, words)
+def _refusal(error: Exception) -> str:
+    """The words of an error that is about a row; any other error is raised again."""
+    if classify(error) is not Failure.ROW:
+        raise error
+    return str(error)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import asyncpg
 
 from telemetry.errors import Reason, TelemetryError
-from telemetry.store.batch import DUPLICATE, MERGED, STORED, Batch, Quarantined, Resolution, quarantined
+from telemetry.store.batch import DUPLICATE, MERGED, STORED, Batch, Quarantined, Resolution, Source, quarantined
 from telemetry.store.layout import RECEIVED_AT
 
-Counts: TypeAlias = Counter[tuple[str, str]]
+Counts = Counter[tuple[str, str]]
 """Readings by domain and outcome, as the ledger has them."""
 
 PATIENCE_S: Final = 60.0
@@ -38,7 +38,7 @@ async def store_new(database: asyncpg.Connection, batch: Batch) -> tuple[Counts,
     Raises:
         asyncpg.UniqueViolationError: one of them is not new. Other errors of classes 22 and 23: a row is refused.
     """
-    counts: Counts = Counter()
+    counts = Counts()
     refused: list[Quarantined] = []
     for domain, readings in batch.readings.items():
         resolution = readings.resolve({})
@@ -53,6 +53,11 @@ def count(counts: Counts, domain: str, resolution: Resolution) -> list[Quarantin
     counts[domain, MERGED] += resolution.merged
     counts[domain, DUPLICATE] += resolution.duplicates
     return [
-        quarantined(source, row[RECEIVED_AT], domain, source.topic.rpartition("/")[2], Reason.CONFLICT, words)
+        quarantined(source, row[RECEIVED_AT], domain, device_of(source), Reason.CONFLICT, words)
         for source, row, words in resolution.conflicts
     ]
+
+
+def device_of(source: Source) -> str:
+    """The device that a source is of: the last level of its topic."""
+    return source.topic.rpartition("/")[2]

@@ -126,10 +126,10 @@ def _seconds(text: str) -> float | None:
         return None
     try:
         interval = timedelta(seconds=float(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         try:
             interval = parse_duration(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise ValueError(f"interval {text!r} is neither seconds nor a duration such as 15m") from None
     if interval <= timedelta(0):
         raise ValueError(f"interval {text} must be more than 0 seconds")

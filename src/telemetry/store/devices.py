@@ -34,7 +34,9 @@ async def upsert(database: asyncpg.Connection, devices: Iterable[Device]) -> tup
     Returns:
         How many were added, and how many were there before.
     """
-    rows = [(d.device_id, d.domain, d.name, d.zone, d.latitude, d.longitude, d.interval_s) for d in devices]
+    # Sorted, so that the row locks are taken in the same order as by `register`.
+    ordered = sorted(devices, key=lambda device: device.device_id)
+    rows = [(d.device_id, d.domain, d.name, d.zone, d.latitude, d.longitude, d.interval_s) for d in ordered]
     columns = list(zip(*rows, strict=True)) or [()] * 7
     added = await database.fetch(
         """

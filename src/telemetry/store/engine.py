@@ -58,6 +58,9 @@ async def _require_postgres(database: asyncpg.Connection) -> None:
     version = int(await database.fetchval("SELECT current_setting('server_version_num')"))
     if version < MINIMUM_POSTGRES:
         raise ConfigurationError(f"PostgreSQL {version // 10_000} is too old; 15 or newer is needed")
+    encoding = await database.fetchval("SELECT current_setting('server_encoding')")
+    if encoding != "UTF8":
+        raise ConfigurationError(f"the encoding of the database is {encoding}; make one with ENCODING 'UTF8'")
 
 
 async def _offered_timescaledb(database: asyncpg.Connection) -> str | None:

@@ -31,7 +31,7 @@ def classify(error: BaseException) -> Failure:
     """The class of an error that asyncpg or the operating system raised."""
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
-        if state[:2] in _PASSING or state in _PASSING_STATES:
+        if state[:2] in _PASSING or state in _PASSING_STATES or _lacks_partition(error):
             return Failure.RETRY
         return Failure.ROW if state[:2] in ("22", "23") else Failure.HALT
     if isinstance(error, (asyncpg.DataError, UnicodeError, OverflowError)):
@@ -40,3 +40,8 @@ def classify(error: BaseException) -> Failure:
     if isinstance(error, (OSError, TimeoutError, Unavailable, asyncpg.InterfaceError, asyncpg.InternalClientError)):
         return Failure.RETRY
     return Failure.HALT
+
+
+def _lacks_partition(error: asyncpg.PostgresError) -> bool:
+    """Whether a row has no partition to go to: no fault of the row, for ingest makes the partitions itself."""
+    return error.sqlstate == asyncpg.CheckViolationError.sqlstate and error.constraint_name is None

@@ -37,13 +37,3 @@ class Layout:
     def of(cls, domain: Domain) -> Layout:
         """As the migrations make it."""
         return cls(f"{domain.name}_readings", ("time", "received_at", "device_key", *domain.metrics, "attributes"))
-
-
-def microseconds(instant: datetime) -> int:
-    """Since 1970, exact."""
-    return (instant - EPOCH) // MICROSECOND
-
-
-def instant(us: int) -> datetime:
-    """The datetime of microseconds since 1970, in UTC."""
-    return EPOCH + timedelta(microseconds=us)

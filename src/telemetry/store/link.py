@@ -23,6 +23,7 @@ Work = Callable[[asyncpg.Connection], Awaitable[Result]]
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
+_WARN_EVERY_S = 60.0
 
 
 class Link:
@@ -39,6 +40,7 @@ class Link:
         self._prepare = prepare
         self._connection: asyncpg.Connection | None = None
         self._backend: tuple[int, str] | None = None
+        self._next_warning = 0.0
         self.down_since: float | None = None
 
     async def call(self, work: Work[Result]) -> Result:
@@ -66,7 +68,10 @@ class Link:
         """Closes the connection; a later call opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.close(timeout=2)
+            try:
+                await connection.close(timeout=2)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                connection.terminate()
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is not None and not self._connection.is_closed():
@@ -104,8 +109,10 @@ class Link:
             if isinstance(error, TelemetryError):
                 raise error
             raise ConfigurationError(f"the database refuses what {self._purpose} asks of it: {error}") from error
-        if self.down_since is None:
-            self.down_since = time.monotonic()
+        now = time.monotonic()
+        self.down_since = self.down_since or now
+        if now >= self._next_warning:
+            self._next_warning = now + _WARN_EVERY_S
             log.warning(
                 "database_away",
                 detail="The database does not serve us; the work is repeated until it does.",
@@ -116,7 +123,7 @@ class Link:
     def _back(self) -> None:
         if self.down_since is not None:
             seconds = round(time.monotonic() - self.down_since, 1)
-            self.down_since = None
+            self.down_since, self._next_warning = None, 0.0
             log.info("database_back", detail="The database serves us again.", purpose=self._purpose, seconds=seconds)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from enum import Enum
+from typing import Any
 
 from telemetry.store.layout import FIRST_METRIC, Row
 
@@ -51,7 +53,24 @@ def _merged_attributes(kept: str | None, added: str | None) -> str | None:
     """Both together; the very text that is kept when nothing is new, None when they contradict each other."""
     if added is None or kept is None:
         return kept if added is None else added
-    before, after = json.loads(kept), json.loads(added)
-    if any(key in before and before[key] != value for key, value in after.items()):
+    before, after = _exact(kept), _exact(added)
+    if any(key in before and not _same(before[key], value) for key, value in after.items()):
         return None
-    return kept if after.keys() <= before.keys() else json.dumps(before | after, ensure_ascii=False)
+    return (
+        kept if after.keys() <= before.keys() else json.dumps(json.loads(kept) | json.loads(added), ensure_ascii=False)
+    )
+
+
+def _exact(text: str) -> dict[str, Any]:
+    """The object with its numbers as they are written: jsonb gives 1e23 back as an integer."""
+    parsed: dict[str, Any] = json.loads(text, parse_int=Decimal, parse_float=Decimal)
+    return parsed
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equality of JSON, in which true is not 1."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return type(one) is type(other) and bool(one == other)

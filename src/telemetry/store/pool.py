@@ -13,6 +13,14 @@ from telemetry.settings import Settings
 
 APPLICATION = "telemetry"
 
+_SERVER_SETTINGS = {
+    "timezone": "UTC",
+    # A client that vanished keeps its locks until the server notices: within half a minute, not after two hours.
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+
 
 async def connect(settings: Settings, purpose: str = "") -> asyncpg.Connection:
     """One connection; `purpose` is shown in `pg_stat_activity`.
@@ -26,7 +34,7 @@ async def connect(settings: Settings, purpose: str = "") -> asyncpg.Connection:
         return await asyncpg.connect(
             url,
             timeout=settings.database.connect_timeout.total_seconds(),
-            server_settings={"application_name": f"{APPLICATION} {purpose}".strip(), "timezone": "UTC"},
+            server_settings=_SERVER_SETTINGS | {"application_name": f"{APPLICATION} {purpose}".strip()},
         )
     except (ValueError, asyncpg.ClientConfigurationError) as error:
         raise ConfigurationError(f"database.url is no PostgreSQL URL: {error}") from None
@@ -55,7 +63,7 @@ async def create_pool(settings: Settings, purpose: str = "") -> asyncpg.Pool:
         min_size=0,
         max_size=settings.database.pool_size,
         timeout=settings.database.connect_timeout.total_seconds(),
-        server_settings={"application_name": f"{APPLICATION} {purpose}".strip(), "timezone": "UTC"},
+        server_settings=_SERVER_SETTINGS | {"application_name": f"{APPLICATION} {purpose}".strip()},
     )
 
 

@@ -62,14 +62,12 @@ async def refresh_timescaledb(database: asyncpg.Connection, domain: str, closed:
     A refresh cannot run inside a transaction, so the entries are deleted after it: a crash between the two repeats it.
     An hour or a day that is still open is left to the aggregate's real-time part.
     """
-    last = await database.fetchval("SELECT max(id) FROM late_ranges WHERE domain = $1 AND bucket <= $2", domain, closed)
-    if last is None:
+    rows = await database.fetch("SELECT id, bucket FROM late_ranges WHERE domain = $1 AND bucket <= $2", domain, closed)
+    if not rows:
         return 0
-    rows = await database.fetch(
-        "SELECT DISTINCT bucket FROM late_ranges WHERE domain = $1 AND bucket <= $2 AND id <= $3", domain, closed, last
-    )
+    listed = {row["bucket"] for row in rows}
     zone = ZoneInfo(await database.fetchval("SELECT value FROM telemetry_meta WHERE key = 'timezone'"))
-    quarters = Ranges.of(row["bucket"] for row in rows)
+    quarters = Ranges.of(sorted(listed))
     now = datetime.now(UTC)
     for width, cells in (
         ("15m", quarters),
@@ -78,11 +76,10 @@ async def refresh_timescaledb(database: asyncpg.Connection, domain: str, closed:
     ):
         closed_cells = Ranges.joined(cell for cell in cells if cell[1] <= now)
         await _refresh_aggregate(database, f"{domain}_{width}", closed_cells)
-    await database.execute(
-        "DELETE FROM late_ranges WHERE domain = $1 AND bucket <= $2 AND id <= $3", domain, closed, last
-    )
+    # By their very ids: one that commits meanwhile may have a lower id than one that was seen.
+    await database.execute("DELETE FROM late_ranges WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
     await _compact(database, domain)
-    return len(rows)
+    return len(listed)
 
 
 async def _refresh_aggregate(database: asyncpg.Connection, name: str, ranges: Ranges) -> None:

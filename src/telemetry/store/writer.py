@@ -50,10 +50,12 @@ class Writer:
 
     Args:
         worker: name in the ledger; the client id of its MQTT session. Two processes of that name never write at once.
+        on_connect: called with each new connection, when what is remembered of the database may be wrong.
     """
 
-    def __init__(self, settings: Settings, worker: str) -> None:
+    def __init__(self, settings: Settings, worker: str, on_connect: Callable[[], None]) -> None:
         self._worker = worker
+        self._on_connect = on_connect
         self._link = Link(settings, "ingest", self._prepare)
         self._days: set[tuple[str, int]] = set()
         self._in_doubt: tuple[Batch, Counts] | None = None
@@ -76,6 +78,9 @@ class Writer:
         await self._link.close()
 
     async def _prepare(self, database: asyncpg.Connection) -> None:
+        # After a failover it may be a server that knows less than the one before.
+        self._days.clear()
+        self._on_connect()
         await database.set_type_codec(
             "timestamptz", schema="pg_catalog", encoder=_encode_time, decoder=_decode_time, format="tuple"
         )
@@ -129,6 +134,7 @@ class Writer:
                 counts[each.domain, each.reason] += 1
             for domain, received in batch.received.items():
                 counts[domain, RECEIVED] += received
+            counts = +counts  # without those that are 0
             await self._account(database, batch, counts, refused)
         except BaseException:
             if not database.is_closed():

@@ -73,6 +73,8 @@ async def test_twelve_kinds_of_broken_message_are_quarantined_and_the_next_good_
         ("device_mismatch", "lighting/a", {**good, "device_id": "b"}),
         ("clock_future", "lighting/a", {"time": "2099-01-01T00:00:00Z", "power_w": 1.0}),
         ("clock_past", "lighting/a", {"time": 0, "power_w": 1.0}),
+        ("clock_future", "lighting/a", {"time": "9999-12-31T23:59:59-12:00", "power_w": 1.0}),
+        ("clock_past", "lighting/a", {"time": "0001-01-01T00:00:00+14:00", "power_w": 1.0}),
         ("oversize", "lighting/a", {**good, "note": "x" * 200}),
         ("rejected_by_database", "lighting/a", {"time": at(1), "power_w": 1.0, "note": "\x00"}),
         ("rejected_by_database", "lighting/a", {"time": at(2), "power_w": 13.0}),
@@ -150,6 +152,40 @@ async def test_poison_rows_in_a_large_batch_are_found_alone(settings: Settings, 
     assert found == {"received": 1_000, "stored": 997, "rejected_by_database": 3}
     positions = await connection.fetch("SELECT position FROM quarantine ORDER BY position")
     assert {row["position"] for row in positions} == poison
+
+
+@pytest.mark.asyncio
+async def test_bad_reading_spoils_no_other_of_its_device_and_time(
+    settings: Settings, connection: asyncpg.Connection
+) -> None:
+    poison = {"note": "\x00"}
+    rows = [
+        {"time": at(1), **poison},  # refused, so that the next one is the first
+        {"time": at(1), "power_w": 1.0},  # stored
+        {"time": at(1), "lamp_on": True, **poison},  # refused, and completes nothing
+        {"time": at(1), "lamp_on": False},  # completes the row
+        {"time": at(1), "power_w": 2.0},  # contradicts it
+        {"time": at(1), "power_w": 1.0},  # is known
+        {"time": at(2), "power_w": 5.0},
+    ]
+    async with ingesting(settings), gateway(settings) as sender:
+        await sender.send("lighting/lamp", rows)
+        assert await received(connection, 7) == {
+            "received": 7,
+            "stored": 3,
+            "merged": 1,
+            "duplicate": 1,
+            "conflict": 1,
+            "rejected_by_database": 2,
+        }
+        more = {"time": at(2), "lamp_on": True}
+        await sender.send("lighting/lamp", [{**more, **poison}, more])
+        found = await received(connection, 9)
+    assert (found["stored"], found["merged"], found["rejected_by_database"]) == (4, 2, 3)
+    values = await connection.fetch("SELECT power_w, lamp_on FROM lighting_readings ORDER BY time")
+    assert [tuple(row) for row in values] == [(5.0, True), (1.0, False)]
+    assert await connection.fetchval("SELECT min(received_at) > now() - interval '1 minute' FROM quarantine")
+    assert await connection.fetchval("SELECT count(*) FROM ledger WHERE readings = 0") == 0
 
 
 @pytest.mark.asyncio

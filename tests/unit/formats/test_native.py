@@ -70,6 +70,7 @@ def test_time_is_rfc_3339_or_a_unix_number(time: str, instant: datetime | None) 
         (b'"power_w"', Reason.SCHEMA, "one JSON object"),
         (b"{}", Reason.SCHEMA, "no value"),
         (b'{"time": 1795413601}', Reason.SCHEMA, "no value"),
+        (b'{"time": 1795413601, "power_w": null, "fault": null}', Reason.SCHEMA, "no value"),
         (b'{"time": "2026-11-23T06:00:01", "power_w": 1}', Reason.SCHEMA, "time: "),
         (b'{"time": "yesterday", "power_w": 1}', Reason.SCHEMA, "time: "),
         (b'{"power_w": "41.5"}', Reason.SCHEMA, "power_w: "),

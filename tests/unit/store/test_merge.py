@@ -29,6 +29,13 @@ def row(power_w: float | None = None, lamp_on: bool | None = None, attributes: s
         (row(1.0, None, '{"a": 1}'), row(1.0, None, '{"a":1}'), Again.DUPLICATE, row(1.0, None, '{"a": 1}')),
         (row(1.0, None, '{"a": 1}'), row(1.0), Again.DUPLICATE, row(1.0, None, '{"a": 1}')),
         (row(1.0), row(1.0, None, '{"a": 1}'), Again.MERGED, row(1.0, None, '{"a": 1}')),
+        (
+            row(1.0, None, '{"a": 1e23}'),
+            row(1.0, None, f'{{"a": {10**23}}}'),
+            Again.DUPLICATE,
+            row(1.0, None, '{"a": 1e23}'),
+        ),
+        (row(1.0, None, '{"a": [1]}'), row(1.0, None, '{"a": [true]}'), Again.CONFLICT, row(1.0, None, '{"a": [1]}')),
         (row(1.0, None, '{"a": 1}'), row(1.0, None, '{"a": 2}'), Again.CONFLICT, row(1.0, None, '{"a": 1}')),
     ],
 )

@@ -1,0 +1,112 @@
+"""The writer: a COMMIT whose answer is lost, two processes of one name, and back to the fast way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from asyncpg.transaction import Transaction
+
+from telemetry.domains import load_domains
+from telemetry.settings import Settings
+from telemetry.store import devices, writer
+from telemetry.store.batch import Batch, Part, Readings
+from telemetry.store.layout import Layout, Row
+from telemetry.store.writer import Writer
+
+WASTE = Layout.of(load_domains()["waste"])
+
+
+@pytest_asyncio.fixture
+async def device_key(connection: asyncpg.Connection) -> int:
+    """A registered device."""
+    return (await devices.register(connection, {"bin": "waste"}))["bin"]
+
+
+def batch(device_key: int, *offsets: int) -> Batch:
+    """A batch with a reading for each offset, in seconds before now."""
+    now = int(time.time()) * 1_000_000
+    made = Batch(0, len(offsets), now)
+    made.received["waste"] = len(offsets)
+    readings = made.readings["waste"] = Readings(WASTE)
+    for offset in offsets:
+        row: Row = (now - offset * 1_000_000, now, device_key, *[None] * (len(WASTE.columns) - 4), None)
+        readings.add(row, Part("city/v1/waste/bin", b"{}", 0))
+    return made
+
+
+def ignore() -> None:
+    """Nobody remembers anything of the database."""
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("committed", [True, False])
+async def test_commit_whose_answer_is_lost_is_counted_once(
+    settings: Settings,
+    connection: asyncpg.Connection,
+    device_key: int,
+    monkeypatch: pytest.MonkeyPatch,
+    committed: bool,
+) -> None:
+    real: Callable[[Any], Awaitable[None]] = Transaction.commit
+    lost: list[bool] = []
+
+    async def commit(transaction: Any) -> None:
+        if not lost and not transaction._nested:
+            lost.append(True)
+            if committed:
+                await real(transaction)
+            raise ConnectionResetError("the answer is lost")
+        await real(transaction)
+
+    monkeypatch.setattr(Transaction, "commit", commit)
+    under_test = Writer(settings, "worker", ignore)
+    counts = await under_test.write(batch(device_key, 1, 2))
+    await under_test.close()
+    assert lost == [True]
+    assert counts == {("waste", "received"): 2, ("waste", "stored"): 2}
+    rows = await connection.fetch("SELECT outcome, readings FROM ledger ORDER BY outcome")
+    assert [tuple(row) for row in rows] == [("received", 2), ("stored", 2)]
+    assert await connection.fetchval("SELECT count(*) FROM waste_readings") == 2
+
+
+@pytest.mark.asyncio
+async def test_two_writers_of_one_name_never_write_at_once(settings: Settings, device_key: int) -> None:
+    first, second = Writer(settings, "worker", ignore), Writer(settings, "worker", ignore)
+    await first.open()
+    waiting = second.write(batch(device_key, 1))
+    task = asyncio.create_task(waiting)
+    await asyncio.sleep(0.5)
+    assert not task.done()
+    await first.close()
+    assert (await asyncio.wait_for(task, 20))["waste", "stored"] == 1
+    await second.close()
+
+
+@pytest.mark.asyncio
+async def test_writer_is_fast_again_after_duplicates(
+    settings: Settings, device_key: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways: list[str] = []
+    for name in ("store_new", "store_carefully"):
+        real = getattr(writer, name)
+
+        async def noted(database: Any, made: Batch, real: Any = real, name: str = name) -> Any:
+            ways.append(name)
+            return await real(database, made)
+
+        monkeypatch.setattr(writer, name, noted)
+    under_test = Writer(settings, "worker", ignore)
+    known = batch(device_key, 1, 2)
+    await under_test.write(known)
+    assert (await under_test.write(known))["waste", "duplicate"] == 2
+    await under_test.write(known)
+    await under_test.write(batch(device_key, 100))
+    await under_test.write(batch(device_key, 200))
+    await under_test.close()
+    assert ways == ["store_new", "store_new", "store_carefully", "store_carefully", "store_carefully", "store_new"]
