@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 from fastapi import FastAPI
+from fastapi.middleware.gzip import GZipMiddleware
 
 from telemetry.api import (
     devices,
@@ -29,6 +30,8 @@ from telemetry.errors import ConfigurationError
 from telemetry.settings import Settings
 from telemetry.store.pool import create_pool
 
+COMPRESSED_FROM = 4096
+"""Bytes; below, compressing saves no packet."""
 _CLOSE_WITHIN_S = 5.0
 
 
@@ -63,6 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)
+    app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM, compresslevel=5)
     metrics.install(app)
     for module in (health, metrics, docs, domains, devices, quarantine, ledger, series, readings, latest):
         app.include_router(module.router)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from telemetry.api.bodies import json_response
+from telemetry.api import caching
+from telemetry.api.csv_rows import csv_rows, header
 from telemetry.api.documentation import documented
+from telemetry.api.encoding import json_rows
+from telemetry.api.formats import WHOLE, Format, TheFormat, body, respond
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
-from telemetry.domains import Kind, Metric
+from telemetry.domains import Metric
 from telemetry.query.aggregates import Aggregate
 from telemetry.query.instants import format_instant
 from telemetry.query.plan import Plan
-from telemetry.query.question import Asked, By, Fill, understand
+from telemetry.query.question import Asked, understand
 from telemetry.query.series import Series, answer
 
 router = APIRouter(prefix="/v1", tags=["series"], route_class=StrictRoute)
@@ -103,12 +106,14 @@ _FILL = (
                 "/v1/parking/series?metric=occupied_spots&start=-3d&window=1d&tz=Asia/Kolkata&explain=true"
             ),
         },
-        problems=(404, 422, 503),
+        problems=(404, 406, 422, 503),
     ),
 )
 async def series(
+    request: Request,
     domain: TheDomain,
     service: TheService,
+    form: TheFormat,
     metric: Metrics = (),
     start: Start = "-24h",
     end: End = "now",
@@ -173,8 +178,28 @@ async def series(
     question = understand(domain, asked, service.settings.timezone, datetime.now(UTC))
     async with service.reading() as connection:
         found = await answer(connection, question, service.settings.api.max_values)
+    fixed = caching.is_fixed(asked, question)
+    headers = {
+        "Cache-Control": caching.cache_control(question, fixed, service.settings.ingest.max_lateness),
+        "Vary": "Accept",
+    }
     meta = _meta(found.plan) | ({"plan": _explained(found.plan)} if explain else {})
-    return json_response(list(_rows(found)), meta)
+    return _response(request, form, found, meta, headers, fixed)
+
+
+def _response(
+    request: Request, form: Format, found: Series, meta: dict[str, Any], headers: dict[str, str], fixed: bool
+) -> Response:
+    """The answer; 304 where the asker has it."""
+    rows = csv_rows(found) if form is Format.CSV else json_rows(found)
+    size = len(found.rows) if found.rows is not None else len(found.points)
+    if size <= WHOLE and fixed:
+        texts = list(rows)
+        etag = caching.tag(meta, [form.encode(), *("\n".join(each).encode() for each in texts)])
+        if known := caching.unchanged(request, etag, headers):
+            return known
+        rows, headers = iter(texts), {**headers, "ETag": etag}
+    return respond(form, body(form, meta, rows, header(found.plan.question)), size, headers)
 
 
 def _meta(plan: Plan) -> dict[str, Any]:
@@ -211,29 +236,3 @@ def _explained(plan: Plan) -> list[dict[str, Any]]:
         }
         for segment in plan.segments
     ]
-
-
-def _rows(found: Series) -> Iterator[dict[str, Any]]:
-    """One row per bucket, group and metric."""
-    question = found.plan.question
-    labels = [format_instant(edge, question.zone) for edge in found.plan.edges]
-    group_name = {By.NONE: "", By.DEVICE: "device_id", By.ZONE: "zone"}[question.by]
-    columns = [
-        (metric.name, [each.name for each in question.aggregates[metric.name]], metric.kind is Kind.COUNTER)
-        for metric in question.metrics
-    ]
-    tells_filled = question.fill is not Fill.NONE
-    for bucket, group, position, values, samples, coverage, quality, filled in found.points:
-        name, aggregates, has_quality = columns[position]
-        row: dict[str, Any] = {"bucket": labels[bucket - 1]}
-        if group_name:
-            row[group_name] = group
-        row["metric"] = name
-        row.update(zip(aggregates, values, strict=True))
-        row["samples"] = samples
-        row["coverage"] = coverage
-        if has_quality:
-            row["quality"] = quality
-        if tells_filled:
-            row["filled"] = filled
-        yield row

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import chain
 
 import asyncpg
 
 from telemetry.errors import InvalidQuery
-from telemetry.query.aggregates import Aggregate, Family
+from telemetry.query.aggregates import Family
 from telemetry.query.calendar import WINDOWS, bucket_edges
 from telemetry.query.coverage import Expected, find_expected
 from telemetry.query.database import Connection
@@ -29,12 +30,29 @@ _MARGIN = timedelta(days=2)
 _HISTORY = (Family.CHANGE, Family.TIME)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Series:
-    """An answer: how it was found, and its rows in order of bucket, group and metric."""
+    """An answer.
+
+    Attributes:
+        plan: how it was found.
+        expected: what was to be expected in each bucket.
+        rows: of a question about aggregates of rows alone, which nothing fills or withholds, its rows as the database
+            sent them (`partials.rows_statement`); otherwise None.
+        made: the points of every other question.
+    """
 
     plan: Plan
-    points: list[Point]
+    expected: Expected
+    rows: list[asyncpg.Record] | None = None
+    made: Sequence[Point] = ()
+
+    @cached_property
+    def points(self) -> Sequence[Point]:
+        """The answer's rows in order of bucket, group and metric."""
+        if self.rows is None:
+            return self.made
+        return list(points_of_rows(self.plan.question, self.expected, self.rows))
 
 
 async def answer(connection: Connection, question: Question, max_values: int) -> Series:
@@ -64,16 +82,15 @@ class _Answering:
         question = self.plan.question
         expected = await find_expected(self.connection, self.plan, self.plan.edges, self.scope.device_keys)
         rows = await self._fetch(rows_statement(self.plan, self.scope.device_keys, self._limit))
-        if question.fill is Fill.NONE and all(each.family is Family.ROWS for each in _aggregates(question)):
-            points = list(points_of_rows(question, expected, rows))
-            return Series(self.plan, self._judged(points))
+        if _is_plain(question):
+            return Series(self.plan, expected, rows)
         merged = Merged(question)
         merged.add_rows(rows)
         await self._add_others(merged)
         points = self._judged(merged.points(expected))
         if question.fill is not Fill.NONE:
             points = await self._filled(points, merged, expected)
-        return Series(self.plan, points)
+        return Series(self.plan, expected, made=points)
 
     @property
     def _limit(self) -> int:
@@ -126,8 +143,13 @@ class _Answering:
         return [(series.plan.edges[point.bucket - 1], point) for point in series.points]
 
 
-def _aggregates(question: Question) -> Iterable[Aggregate]:
-    return chain.from_iterable(question.aggregates.values())
+def _is_plain(question: Question) -> bool:
+    aggregates = chain.from_iterable(question.aggregates.values())
+    return (
+        question.fill is Fill.NONE
+        and question.min_coverage is None
+        and all(each.family is Family.ROWS for each in aggregates)
+    )
 
 
 def _refuse_more_buckets(question: Question, max_values: int) -> None:
