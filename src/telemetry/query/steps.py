@@ -193,14 +193,15 @@ def _pieces(steps: str, piece: str, edges: str, buckets: int) -> str:
         pieces AS (
             SELECT device_key, bucket, {piece}
             FROM (
-                SELECT s.*, n AS bucket,
-                       date_part('epoch', greatest(t0, ({edges})[n]) - t0) AS waited,
-                       date_part('epoch', least(t1, ({edges})[n + 1]) - greatest(t0, ({edges})[n])) AS seconds
-                FROM ({steps}) AS s
-                CROSS JOIN LATERAL generate_series(
-                    greatest(width_bucket(t0, {edges}), 1),
-                    least(width_bucket(t1 - interval '1 microsecond', {edges}), {buckets})
-                ) AS n
+                SELECT *, date_part('epoch', greatest(t0, ({edges})[bucket]) - t0) AS waited,
+                       date_part('epoch', least(t1, ({edges})[bucket + 1]) - greatest(t0, ({edges})[bucket])) AS seconds
+                FROM (
+                    SELECT *, generate_series(
+                        greatest(width_bucket(t0, {edges}), 1),
+                        least(width_bucket(t1 - interval '1 microsecond', {edges}), {buckets})
+                    ) AS bucket
+                    FROM ({steps}) AS whole_steps
+                ) AS placed
             ) AS cut
         )
     """
