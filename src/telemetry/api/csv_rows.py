@@ -1,4 +1,4 @@
-"""Rows of a series as lines of CSV (RFC 4180)."""
+"""Lines of CSV (RFC 4180), and the rows of a series as such."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def csv_rows(found: Series) -> Iterator[list[str]]:
     last = _last(question)
     points = found.points
     for first in range(0, len(points), CHUNK):
-        lines = _Lines()
+        lines = Lines()
         for bucket, group, position, values, samples, coverage, quality, filled in points[first : first + CHUNK]:
             cells = [""] * len(columns)
             for place, value in zip(places[position], values, strict=True):
-                cells[place] = _cell(value)
+                cells[place] = cell(value)
             told = {"samples": samples, "coverage": coverage, "quality": quality, "filled": filled}
             named = [group] if group_name else []
             start = [labels[bucket - 1], *named, question.metrics[position].name]
-            lines.write([*start, *cells, *(_cell(told[name]) for name in last)])
+            lines.write([*start, *cells, *(cell(told[name]) for name in last)])
         yield lines.take()
 
 
-class _Lines:
+class Lines:
     """Lines of CSV."""
 
     def __init__(self) -> None:
@@ -54,8 +54,9 @@ class _Lines:
         self._writer.writerow(cells)
 
     def take(self) -> list[str]:
-        """All lines, as one text without the last line end."""
-        return [self._text.getvalue().removesuffix("\r\n")]
+        """All lines, as one text without the last line end; none as none."""
+        text = self._text.getvalue().removesuffix("\r\n")
+        return [text] if text else []
 
 
 def _first(question: Question) -> list[str]:
@@ -73,7 +74,8 @@ def _last(question: Question) -> list[str]:
     return ["samples", "coverage", *quality, *([] if question.fill is Fill.NONE else ["filled"])]
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as text: null is empty, what is no text is as in JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 import asyncpg
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic_core import to_json
 
-from telemetry.api.bodies import json_response
+from telemetry.api.csv_rows import Lines, cell
 from telemetry.api.documentation import documented
+from telemetry.api.formats import Format, TheFormat, body, respond
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
-from telemetry.domains import Metric
 from telemetry.errors import InvalidQuery
 from telemetry.query.instants import EARLIEST, format_instant, parse_zone
 from telemetry.query.question import choose_metrics, parse_range
@@ -55,12 +57,14 @@ _MICROSECOND = timedelta(microseconds=1)
                 "/v1/energy/readings?metric=active_power_w&metric=energy_import_kwh&start=-10m"
             ),
         },
-        problems=(404, 422, 503),
+        problems=(404, 406, 422, 503),
     ),
 )
 async def readings(
+    request: Request,
     domain: TheDomain,
     service: TheService,
+    form: TheFormat,
     metric: Metrics = (),
     start: Start = "-1h",
     end: End = "now",
@@ -72,7 +76,8 @@ async def readings(
     cursor: Cursor = None,
 ) -> Response:
     """Rows as they were stored, in order of time. `null` is a metric that the reading did not have; `attributes` are
-    the fields that the domain does not know. With `metric`, rows that have at least one of these.
+    the fields that the domain does not know. With `metric`, rows that have at least one of these. The next page is
+    also told by the header `Link`.
     """
     now = datetime.now(UTC)
     first, last = parse_range(start, end, now)
@@ -90,31 +95,44 @@ async def readings(
         limit=page_size(service, limit),
     )
     async with service.reading() as connection:
-        rows = await page(connection, wanted)
+        found = await page(connection, wanted)
     meta = {
         "domain": domain.name,
         "tz": shown.key,
         "start": format_instant(first, shown),
         "end": format_instant(last, shown),
         "order": order,
-        "next": _cursor(rows[-1]) if len(rows) == limit else None,
+        "next": _cursor(found[-1]) if len(found) == limit else None,
     }
-
-    def row(record: asyncpg.Record) -> dict[str, Any]:
-        time, _, received_at, device_id, attributes, *values = record
-        return {
-            "time": format_instant(time, shown),
-            "received_at": format_instant(received_at, shown),
-            "device_id": device_id,
-            **_named(wanted.metrics, values),
-            "attributes": None if attributes is None else json.loads(attributes),
-        }
-
-    return json_response([row(record) for record in rows], meta)
+    names = ["time", "received_at", "device_id", *(metric.name for metric in wanted.metrics), "attributes"]
+    rows = (_row(record, shown) for record in found)
+    texts = (
+        _csv_lines(rows)
+        if form is Format.CSV
+        else (to_json(dict(zip(names, row, strict=True))).decode() for row in rows)
+    )
+    headers = {"Vary": "Accept", **_link(request, meta["next"])}
+    return respond(form, body(form, meta, iter([list(texts)]), ",".join(names)), len(found), headers)
 
 
-def _named(metrics: Sequence[Metric], values: Sequence[Any]) -> dict[str, Any]:
-    return {metric.name: value for metric, value in zip(metrics, values, strict=True)}
+def _row(record: asyncpg.Record, shown: ZoneInfo) -> list[Any]:
+    time, _, received_at, device_id, attributes, *values = record
+    unknown = None if attributes is None else json.loads(attributes)
+    return [format_instant(time, shown), format_instant(received_at, shown), device_id, *values, unknown]
+
+
+def _csv_lines(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    lines = Lines()
+    for row in rows:
+        lines.write([cell(value) for value in row])
+    return iter(lines.take())
+
+
+def _link(request: Request, cursor: str | None) -> dict[str, str]:
+    """Where the next page is (RFC 8288), for forms that have no `meta`."""
+    if cursor is None:
+        return {}
+    return {"Link": f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'}
 
 
 def _place(cursor: str | None) -> Place | None:

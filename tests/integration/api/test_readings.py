@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -82,6 +85,35 @@ async def test_metrics_choose_columns_and_rows_that_have_one(client: httpx.Async
     assert set(rows[0]) == {"time", "received_at", "device_id", "power_w", "voltage_v", "attributes"}
     (rows,) = await pages(client, zone="South")
     assert [row["device_id"] for row in rows] == ["lamp-3"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+async def test_every_form_has_the_same_rows_and_a_link_to_the_next_page(
+    client: httpx.AsyncClient, city: City, connection: asyncpg.Connection, form: str
+) -> None:
+    wanted = await fill(city)
+    await connection.execute("""UPDATE lighting_readings SET lamp_on = true, attributes = '{"a": "x,\\"y"}'""")
+    address, seen = "/v1/lighting/readings?" + str(httpx.QueryParams({**RANGE, "limit": 5, "format": form})), []
+    while address:
+        answer = await client.get(address)
+        address = answer.links.get("next", {}).get("url", "")
+        if form == "ndjson":
+            rows = [json.loads(line) for line in answer.text.splitlines()]
+        else:
+            rows = [as_read(row) for row in csv.DictReader(io.StringIO(answer.text, newline=""))]
+        seen += rows
+    assert [(row["time"], row["device_id"]) for row in seen] == wanted
+    (whole,) = await pages(client)
+    assert seen == whole
+
+
+def as_read(row: dict[str, str]) -> dict[str, Any]:
+    """A row of CSV with the values that its texts stand for."""
+    texts = {"time", "received_at", "device_id", "fault"}
+    return {
+        name: (value or None) if name in texts else json.loads(value) if value else None for name, value in row.items()
+    }
 
 
 @pytest.mark.asyncio
