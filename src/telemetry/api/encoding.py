@@ -86,13 +86,17 @@ def _texts(found: Series, points: Sequence[Point]) -> Iterator[str]:
         cells = [
             heads[bucket],
             groups[group],
-            *map(json.dumps, values),
+            *map(_compact, values),
             samples,
             json.dumps(coverage),
             *((json.dumps(quality),) if has_quality[position] else ()),
             *((json.dumps(filled),) if fills else ()),
         ]
         yield templates[position] % tuple(cells)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 class _Groups(dict[Any, str]):

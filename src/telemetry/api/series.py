@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -16,11 +17,12 @@ from telemetry.api.formats import WHOLE, Format, TheFormat, body, respond
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
 from telemetry.domains import Metric
-from telemetry.query.aggregates import Aggregate
+from telemetry.query.aggregates import Aggregate, Family
 from telemetry.query.instants import format_instant
 from telemetry.query.plan import Plan
 from telemetry.query.question import Asked, understand
 from telemetry.query.series import Series, answer
+from telemetry.query.spans import Span
 
 router = APIRouter(prefix="/v1", tags=["series"], route_class=StrictRoute)
 
@@ -213,7 +215,7 @@ def _meta(plan: Plan) -> dict[str, Any]:
         "end": format_instant(question.end, question.zone),
         "by": question.by,
         "fill": question.fill,
-        "source": plan.source,
+        "source": _source(plan),
         "as_of": format_instant(question.now, question.zone),
     }
 
@@ -227,12 +229,27 @@ def _metric(metric: Metric, aggregates: Sequence[Aggregate]) -> dict[str, Any]:
     }
 
 
+def _source(plan: Plan) -> str:
+    """The relations that were read, joined by `+`."""
+    readings = f"{plan.question.domain.name}_readings"
+    relations = plan.source.split("+") + ([readings] if _beyond_rows(plan) else [])
+    return "+".join(dict.fromkeys(relations))
+
+
 def _explained(plan: Plan) -> list[dict[str, Any]]:
-    zone = plan.question.zone
-    return [
-        {
-            "relation": f"{plan.question.domain.name}_{segment.relation}",
-            "spans": [[format_instant(start, zone), format_instant(end, zone)] for start, end in segment.spans],
-        }
-        for segment in plan.segments
-    ]
+    """What is read from where; some aggregates read raw rows beside what `samples` and the others are made of."""
+    question, domain = plan.question, plan.question.domain.name
+
+    def shown(relation: str, spans: Iterable[Span], **more: Any) -> dict[str, Any]:
+        instants = [[format_instant(instant, question.zone) for instant in span] for span in spans]
+        return {"relation": f"{domain}_{relation}", "spans": instants, **more}
+
+    found = [shown(segment.relation, segment.spans) for segment in plan.segments]
+    if beyond := _beyond_rows(plan):
+        found.append(shown("readings", [(question.start, question.end)], aggregates=beyond))
+    return found
+
+
+def _beyond_rows(plan: Plan) -> list[str]:
+    every = chain.from_iterable(plan.question.aggregates.values())
+    return list(dict.fromkeys(each.name for each in every if each.family is not Family.ROWS))

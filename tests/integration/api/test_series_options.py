@@ -163,6 +163,22 @@ async def test_defaults_follow_the_kind_of_the_metric(client: httpx.AsyncClient,
 
 
 @pytest.mark.asyncio
+async def test_meta_tells_which_aggregates_were_read_from_raw_rows(
+    client: httpx.AsyncClient, city: City, settings: Settings
+) -> None:
+    await add(city, {0: 1.0, 1: 2.0})
+    await run_once(settings)
+    asked = {"metric": "power_w", **RANGE, "agg": ["avg", "p50", "integral"], "explain": "true"}
+    meta = (await client.get("/v1/lighting/series", params=asked)).json()["meta"]
+    spans = [["2026-11-20T12:00:00+00:00", "2026-11-20T17:00:00+00:00"]]
+    assert meta["source"] == "lighting_1h+lighting_readings"
+    assert meta["plan"] == [
+        {"relation": "lighting_1h", "spans": spans},
+        {"relation": "lighting_readings", "spans": spans, "aggregates": ["p50", "integral"]},
+    ]
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("given", "parameter", "part"),
     [

@@ -1,0 +1,34 @@
+"""Lengths of time as people write them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from telemetry.errors import InvalidQuery
+from telemetry.query.durations import parse_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("2h", timedelta(hours=2)),
+        ("1w", timedelta(weeks=1)),
+        ("PT15M", timedelta(minutes=15)),
+        ("P1D", timedelta(days=1)),
+        ("P1DT2H3M4S", timedelta(days=1, hours=2, minutes=3, seconds=4)),
+    ],
+)
+def test_duration_is_read(text: str, wanted: timedelta) -> None:
+    assert parse_duration("max_gap", text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["", "h", "1mo", "-1h", "1.5h", "P", "PT", "P1M", "0s", "PT0S", "999999999w", "40000d"]
+)
+def test_text_that_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(InvalidQuery) as refusal:
+        parse_duration("max_gap", text)
+    assert (refusal.value.parameter, refusal.value.given) == ("max_gap", text)
