@@ -95,7 +95,8 @@ class ComposeHost:
                 assert process.poll() is None, log.read_text()
                 yield process
                 process.terminate()
-                assert process.wait(int(services()[name]["stop_grace_period"].removesuffix("s"))) == 0, log.read_text()
+                code = process.wait(int(services()[name]["stop_grace_period"].removesuffix("s")))
+                assert code == 0, f"{name}: {code}: {log.read_text()}"
             finally:
                 process.kill()
                 process.wait()

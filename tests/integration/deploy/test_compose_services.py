@@ -60,6 +60,9 @@ def test_reading_goes_from_the_gateway_to_the_api_and_to_grafana(host: ComposeHo
         reader = f"telemetry_reader:{host.secret('reader_password')}@{url.netloc.rpartition('@')[2]}"
         row = fetch_row(urlunsplit(url._replace(netloc=reader)), "SELECT device_id, power_w FROM lighting")
         assert tuple(row) == ("lamp-1", 41.5)
+        # It has no health check; asked to end while it is still loading, it could not answer in order.
+        log = host.folder / "maintain.log"
+        wait_until(lambda: "maintain_leads" in log.read_text(), log)
 
 
 def test_services_refuse_to_start_without_their_secrets(host: ComposeHost) -> None:
