@@ -11,7 +11,7 @@ present.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -28,6 +28,14 @@ MAX_SEGMENTS = 12
 """Per relation; beyond it, neighbours become one segment that skips what lies between them row by row."""
 
 Relation = Literal["readings", "15m", "1h", "1d"]
+
+_WORTH_A_SCAN: Mapping[Relation, timedelta] = {
+    "readings": timedelta(minutes=30),
+    "15m": timedelta(hours=3),
+    "1h": timedelta(days=1),
+    "1d": timedelta(days=7),
+}
+"""A gap between two spans beyond which skipping its rows costs more than a scan of its own, in a city of some size."""
 
 _FIXED: tuple[tuple[Relation, timedelta], ...] = (("1h", timedelta(hours=1)), ("15m", QUARTER))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -170,8 +178,8 @@ def _unfit_days_of_year(year: int, zone: ZoneInfo) -> tuple[Span, ...]:
 
 
 def _segments(relation: Relation, spans: Sequence[Span]) -> list[Segment]:
-    """Segments of neighbouring spans: a day between two of them is worth a scan of its own."""
-    gap = _DAY
+    """Segments of neighbouring spans, which are read in one scan that skips what lies between them."""
+    gap = _WORTH_A_SCAN[relation]
     clusters = joined(spans, gap)
     while len(clusters) > MAX_SEGMENTS:
         gap *= 2
