@@ -95,6 +95,12 @@ def test_first_of_several_devices_is_read_raw_and_of_each_device_from_roll_ups()
     assert "lighting_1h" in plan("-3d", "now", "1h", agg=["first"], by="device").source
 
 
+def test_raw_ends_of_a_range_are_scans_of_their_own() -> None:
+    found = plan("2026-11-23T15:05:00Z", "2026-11-24T15:05:00Z", "1h")
+    raw = [segment.spans for segment in found.segments if segment.relation == "readings"]
+    assert [len(spans) for spans in raw] == [1, 1]
+
+
 def test_many_late_quarters_do_not_make_many_statements() -> None:
     late = [f"2026-10-{day:02}T{hour:02}:00:00Z" for day in range(1, 31) for hour in range(0, 24, 5)]
     found = plan("2026-10-01T00:00:00Z", "2026-10-31T00:00:00Z", "1h", late=late)
