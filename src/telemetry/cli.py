@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,11 +36,15 @@ app.add_typer(database_app, name="db")
 app.add_typer(config_app, name="config")
 
 
+@dataclass
 class _Given:
     """What was given before the command."""
 
     config: Path | None = None
-    overrides: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+
+_given = _Given()
 
 
 def main() -> None:
@@ -85,8 +90,8 @@ def _before(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end")
     ] = False,
 ) -> None:
-    _Given.config = config
-    _Given.overrides = dict(_override(text) for text in overrides or [])
+    _given.config = config
+    _given.overrides = dict(_override(text) for text in overrides or [])
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -98,7 +103,7 @@ def _override(text: str) -> tuple[str, Any]:
 
 def _settings(**flags: Any) -> Settings:
     given = {name.replace("__", "."): value for name, value in flags.items() if value is not None}
-    settings = load_settings(_Given.config, {**_Given.overrides, **given})
+    settings = load_settings(_given.config, {**_given.overrides, **given})
     configure_logging(settings.logging)
     return settings
 
@@ -301,5 +306,5 @@ def check_config() -> None:
         path = getattr(settings.mqtt.tls, name)
         if path is not None and not path.is_file():
             raise ConfigurationError(f"mqtt.tls.{name}: there is no file {path}")
-    source = settings_path(_Given.config)
+    source = settings_path(_given.config)
     typer.echo(f"the settings are good ({source or 'no file, defaults'}); domains: {', '.join(domains)}")

@@ -243,7 +243,9 @@ def publish_to_visible_s(client: httpx.Client, mqtt_port: int, number: int) -> f
     subprocess.run([*command, "-m", json.dumps({metric[domain]: number})], check=True)
     while time.monotonic() - begun < 10:
         answer = client.get(f"/v1/{domain}/latest", params={"device": device})
-        if answer.status_code == 200 and answer.json()["data"]:
+        # The device is registered a moment before its reading is there: only the value counts.
+        shown = [row["values"].get(metric[domain]) for row in answer.json().get("data", [])]
+        if any(value is not None and value["value"] == number for value in shown):
             return time.monotonic() - begun
         time.sleep(0.01)
     raise AssertionError(f"the reading of {device} did not become visible")

@@ -107,7 +107,7 @@ async def services(
             await asyncio.to_thread(postgres.create_database, DATABASE)
             made = await migrate(settings)
             database = await stack.enter_async_context(connection(settings, "demo"))
-            added, _ = await registry.upsert(database, map(_registered, fleet))
+            added, _ = await registry.upsert(database, map(registered, fleet))
             result["done"] = _tables_text(bool(made), added, fleet)
         running = Services(settings, folder, database, _environment(folder))
         stack.push_async_callback(_stop_all, running)
@@ -167,7 +167,8 @@ def _environment(folder: DemoFolder) -> dict[str, str]:
     return {**os.environ, f"{PREFIX}CONFIG": str(folder.settings), "PYTHONUNBUFFERED": "1"}
 
 
-def _registered(device: SimulatedDevice) -> registry.Device:
+def registered(device: SimulatedDevice) -> registry.Device:
+    """A simulated device as the registry knows it."""
     return registry.Device(
         device.device_id,
         device.domain,

@@ -97,9 +97,9 @@ class _Ingest:
         """Stops reading, commits and acknowledges what was read, and leaves; the broker keeps the session."""
         # Whatever the intake has room for by now, nothing more is read.
         self._intake.flow = None
-        closing = asyncio.create_task(self._subscriber.close(GRACE), name="close")
-        await asyncio.sleep(0)
+        self._subscriber.pause()
         self._intake.close()
+        closing = asyncio.create_task(self._subscriber.close(GRACE), name="close")
         await asyncio.wait({closing, working}, timeout=2 * GRACE.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
         with suppress(asyncio.CancelledError):

@@ -61,24 +61,18 @@ class Resolution:
     """What becomes of the readings of one domain.
 
     Attributes:
-        inserts: new rows.
-        sources: of each new row the readings that it is made of: one, or several that complete each other.
-        updates: rows of the database with the values that complete them, and the sources of those.
+        inserts: new rows, some of them made of several readings that complete each other.
+        updates: rows of the database with the values that complete them.
         conflicts: readings that contradict a row, with the contradiction in words.
         duplicates: how many readings say what is known.
+        merged: how many readings complete a row, in the batch or in the database.
     """
 
-    inserts: Sequence[Row]
-    sources: Sequence[Source | list[Source]]
-    updates: list[tuple[Row, list[Source]]] = field(default_factory=list)
+    inserts: list[Row] = field(default_factory=list)
+    updates: list[Row] = field(default_factory=list)
     conflicts: list[tuple[Source, Row, str]] = field(default_factory=list)
     duplicates: int = 0
-
-    @property
-    def merged(self) -> int:
-        """How many readings complete a row, in the batch or in the database."""
-        in_batch = sum(len(source) - 1 for source in self.sources if isinstance(source, list))
-        return in_batch + sum(len(sources) for _, sources in self.updates)
+    merged: int = 0
 
 
 class Readings:
@@ -120,40 +114,32 @@ class Readings:
             apart: devices and times that are settled otherwise.
         """
         if not self._again and not existing and not apart:
-            return Resolution(self.rows, self.sources)
-        inserts: list[Row] = []
-        sources: list[Source | list[Source]] = []
-        resolution = Resolution(inserts, sources)
+            return Resolution(self.rows)
+        resolution = Resolution()
         for index, (key, row, source) in enumerate(zip(self._index, self.rows, self.sources, strict=True)):
             if key in apart:
                 continue
             there, again = existing.get(key), self._again.get(index, [])
-            if there is not None:
-                final, completed = self._fold(there, [(row, source), *again], resolution)
-                if completed:
-                    resolution.updates.append((final, completed))
-            elif again:
-                final, completed = self._fold(row, again, resolution)
-                inserts.append(final)
-                sources.append([source, *completed] if completed else source)
-            else:
-                inserts.append(row)
-                sources.append(source)
+            if there is None:
+                resolution.inserts.append(self._fold(row, again, resolution))
+                continue
+            final = self._fold(there, [(row, source), *again], resolution)
+            if final is not there:
+                resolution.updates.append(final)
         return resolution
 
-    def _fold(self, row: Row, again: Sequence[tuple[Row, Source]], resolution: Resolution) -> tuple[Row, list[Source]]:
-        """The row after all that came again, and the sources that completed it; the rest is noted in the resolution."""
-        completed: list[Source] = []
+    def _fold(self, row: Row, again: Sequence[tuple[Row, Source]], resolution: Resolution) -> Row:
+        """The row after all that came again, the very same where nothing completed it; notes the outcomes."""
         for other, source in again:
             outcome, merged = merge(row, other)
             if outcome is Again.MERGED:
-                completed.append(source)
+                resolution.merged += 1
             elif outcome is Again.DUPLICATE:
                 resolution.duplicates += 1
             else:
                 resolution.conflicts.append((source, other, differences(self.layout.columns, row, other)))
             row = merged
-        return row, completed
+        return row
 
 
 @dataclass(slots=True)

@@ -84,7 +84,7 @@ async def _settle(database: asyncpg.Connection, domain: str, readings: Readings,
         savepoint = database.transaction()
         await savepoint.start()
         bad = await _copy_halving(database, readings.layout, resolution.inserts)
-        bad += [row for row, _ in resolution.updates if await _update(database, readings.layout, row) is not None]
+        bad += [row for row in resolution.updates if await _update(database, readings.layout, row) is not None]
         if not bad:
             await savepoint.commit()
             break

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from telemetry.demo.services import registered
 from telemetry.domains import Domain, load_domains
 from telemetry.settings import Settings
 from telemetry.simulate.city import city
@@ -56,7 +57,7 @@ async def fill(settings: Settings) -> Span:
     """Devices, readings, roll-ups, quarantine and ledger of the city."""
     span = Span()
     async with connection(settings, "test") as database:
-        await devices.upsert(database, map(_registered, FLEET))
+        await devices.upsert(database, map(registered, FLEET))
         await devices.upsert(database, [devices.Device(SILENT, "waste", "Forgotten container", "centre")])
         await devices.register(database, {UNNAMED: "lighting"})
         keys = await devices.keys(database)
@@ -67,18 +68,6 @@ async def fill(settings: Settings) -> Span:
         await _quarantine(database, span)
     await maintain.run_once(settings)
     return span
-
-
-def _registered(device: SimulatedDevice) -> devices.Device:
-    return devices.Device(
-        device.device_id,
-        device.domain,
-        device.name,
-        device.zone,
-        device.latitude,
-        device.longitude,
-        device.interval_s,
-    )
 
 
 def _readings(domain: str, span: Span) -> Iterable[tuple[str, datetime, Payload]]:

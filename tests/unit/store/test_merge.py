@@ -83,7 +83,7 @@ def test_every_reading_of_a_batch_has_one_outcome() -> None:
         row(None, True, at=7),  # contradicts it by now
     )
     assert found.inserts == [row(1.0, True)]
-    assert [final for final, _ in found.updates] == [row(1.0, False, at=7)]
+    assert found.updates == [row(1.0, False, at=7)]
     assert (found.merged, found.duplicates, len(found.conflicts)) == (2, 2, 2)
     assert [source.topic for source, *_ in found.conflicts] == ["m3", "m6"]
     stored = len(found.inserts) + found.merged
