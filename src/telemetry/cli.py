@@ -156,6 +156,7 @@ def ingest() -> None:
     from telemetry.ingest import service
 
     settings = _settings()
+    service.collect_garbage_rarely()
     _run(lambda stop: service.run(settings, stop))
 
 

@@ -3,7 +3,7 @@
 Adding a domain is one file here (or in a folder named by `domains.directories`) and one migration.
 """
 
-from telemetry.domains.metric import Kind, Metric, counter, gauge, state
+from telemetry.domains.metric import Kind, Metric, counter, gauge, state, without_none
 from telemetry.domains.reading import Reading
 from telemetry.domains.registry import Domain, Registry, domain, load_domains
 
@@ -18,4 +18,5 @@ __all__ = [
     "gauge",
     "load_domains",
     "state",
+    "without_none",
 ]

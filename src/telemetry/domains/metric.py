@@ -109,7 +109,7 @@ def _bound(field: FieldInfo, name: str) -> float | None:
 
 
 def _value_type(name: str, annotation: Any) -> tuple[ValueType, tuple[str, ...]]:
-    inner = _without_none(annotation)
+    inner = without_none(annotation)
     if inner is bool:
         return "boolean", ()
     if inner is float:
@@ -119,7 +119,8 @@ def _value_type(name: str, annotation: Any) -> tuple[ValueType, tuple[str, ...]]
     raise TypeError(f"metric {name}: {annotation} is not float, bool or Literal[...], each with | None")
 
 
-def _without_none(annotation: Any) -> Any:
+def without_none(annotation: Any) -> Any:
+    """The type of a field that may also be None."""
     if get_origin(annotation) in (Union, UnionType):
         (inner,) = [member for member in get_args(annotation) if member is not NoneType]
         return inner

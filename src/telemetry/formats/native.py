@@ -2,7 +2,7 @@
 
 `{"time": "2026-11-23T06:00:01.123Z", "power_w": 41.5, "energy_kwh": 1203.4}`
 
-Decoding is optimistic: nearly every payload is one good object, and `one` costs a single call for it. Whatever it
+Decoding is optimistic: nearly every payload is one good object, and `quick` costs a single call for it. Whatever that
 refuses goes through `each`, which tells arrays, bad elements and bad payloads apart and finds the reason of each.
 """
 
@@ -10,22 +10,35 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from telemetry.domains import Domain, Reading
 from telemetry.errors import Reason, Rejected
+from telemetry.formats.quick import Stamp, quick_validator
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _OUT_OF_RANGE = {"greater_than_equal", "less_than_equal", "finite_number"}
-_HEADER = 2
-"""Fields of the model before its metrics: `time` and `device_id`."""
 _SHOWN_FAULTS = 3
 _SHOWN_INPUT = 80
+
+
+class Decoded(NamedTuple):
+    """What a payload says, without what it leaves out and without nulls.
+
+    Attributes:
+        metrics: in the order of the model.
+        extra: the fields that the model does not know.
+    """
+
+    time: Stamp | None
+    device_id: str | None
+    metrics: dict[str, Any]
+    extra: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +52,35 @@ class Element:
 
     raw: bytes
     position: int | None
-    reading: Reading | Rejected
+    reading: Decoded | Rejected
 
 
 class NativeFormat:
     """Decodes the payloads of one domain.
 
     Attributes:
-        one: the reading of a payload that is one object; raises `pydantic.ValidationError` for anything else.
+        quick: the fields of a payload that is one object, in the order of the model and the unknown ones last; raises
+            ValueError for anything else, and for what is right but rare (`quick.py`).
     """
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
-        # The validator itself: the method of the model would cost a second call for each message.
-        self.one = domain.model.__pydantic_validator__.validate_json
+        self._known = frozenset(("time", "device_id", *domain.metrics))
+        self._validate = domain.model.model_validate_json
+        self.quick = quick_validator(domain.model)
+
+    def decoded(self, fields: Mapping[str, Any]) -> Decoded:
+        """What the fields of a reading are.
+
+        Raises:
+            Rejected: none of them has a value.
+        """
+        metrics = {name: fields[name] for name in self._domain.metrics if fields.get(name) is not None}
+        extra = {name: value for name, value in fields.items() if name not in self._known}
+        if not metrics and not extra:
+            some = ", ".join(list(self._domain.metrics)[3:7])
+            raise Rejected(Reason.SCHEMA, f"the reading has no value; give at least one field, such as {some}")
+        return Decoded(fields.get("time"), fields.get("device_id"), metrics, extra)
 
     def each(self, payload: bytes) -> Iterator[Element]:
         """Every element of a payload, each with its reading or the reason why it has none."""
@@ -67,39 +95,22 @@ class NativeFormat:
         for position, raw in enumerate(parts):
             yield Element(raw, position, self._decode(raw))
 
-    def _decode(self, raw: bytes) -> Reading | Rejected:
+    def _decode(self, raw: bytes) -> Decoded | Rejected:
         try:
-            reading: Reading = self.one(raw)
+            reading: Reading = self._validate(raw)
+            return self.decoded(reading.__dict__ | (reading.__pydantic_extra__ or {}))
         except ValidationError as error:
             return _explain(error, raw)
-        return empty(self._domain) if is_empty(reading) else reading
+        except Rejected as fault:
+            return fault
 
 
-def is_empty(reading: Reading) -> bool:
-    """Whether it has no value beside `time` and `device_id`; null is none."""
-    return not reading.__pydantic_extra__ and all(value is None for value in values(reading))
-
-
-def values(reading: Reading) -> list[object]:
-    """The metrics in the order of the model, which is that of the columns."""
-    return list(reading.__dict__.values())[_HEADER:]
-
-
-def empty(domain: Domain) -> Rejected:
-    """The refusal of a reading that is empty."""
-    some = ", ".join(list(domain.metrics)[3:7])
-    return Rejected(Reason.SCHEMA, f"the reading has no value; give at least one field, such as {some}")
-
-
-def attributes(reading: Reading) -> str | None:
-    """The fields that the model does not know, as JSON text; None when there are none.
+def attributes(extra: Mapping[str, Any]) -> str:
+    """The fields that the model does not know, as JSON text.
 
     Raises:
         Rejected: one of them is not a number that JSON or the database can hold.
     """
-    extra = reading.__pydantic_extra__
-    if not extra:
-        return None
     try:
         return json.dumps(extra, allow_nan=False, ensure_ascii=False)
     except ValueError:

@@ -6,28 +6,29 @@ first surprise. Devices are looked up or registered once for each batch, and onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, TypeAlias
 
-from pydantic import ValidationError
-
-from telemetry.domains import Reading
 from telemetry.errors import Reason, Rejected
-from telemetry.formats.native import attributes, empty, is_empty, values
+from telemetry.formats.native import Decoded, attributes
+from telemetry.formats.quick import microseconds
 from telemetry.ingest.devices import Devices
 from telemetry.ingest.intake import Arrival, Message
 from telemetry.ingest.routes import Route, Routes, Sort
 from telemetry.settings import IngestSettings, format_duration
 from telemetry.store.batch import Batch, Part, Readings, Source, quarantined
-from telemetry.store.layout import MICROSECOND, SECOND_US
+from telemetry.store.layout import MICROSECOND, SECOND_US, Entry
+
+Adder: TypeAlias = Callable[[Entry], None]
 
 
 class Good(NamedTuple):
-    """A reading that only waits for its device to be known."""
+    """A reading that was decoded, and the message it came in."""
 
     route: Route
     source: Source
-    reading: Reading
+    said: Decoded
     time_us: int
     received_us: int
 
@@ -57,35 +58,50 @@ class Preparation:
         return batch
 
     def _take(self, batch: Batch, arrival: Arrival, waiting: list[Good]) -> None:
+        received, routes, adders = batch.received, self._routes, dict[Sort, Adder]()
         received_us = arrival.received_us
         earliest, latest = received_us - self._late_us, received_us + self._ahead_us
         largest = self._settings.max_payload_bytes
         for message in arrival.messages:
-            route = self._routes[message.topic]
+            route = routes[message.topic]
             sort, payload = route.sort, message.payload
             if sort is None or route.fault is not None or len(payload) > largest:
                 self._refuse_message(batch, route, message, received_us)
                 continue
             try:
-                reading = sort.format.one(payload)
-            except ValidationError:
+                fields = sort.format.quick(payload)
+                stamp = fields.pop("time", None)
+                time_us = self._receipt(received_us) if stamp is None else microseconds(stamp)
+            except ValueError:
                 self._take_each(batch, route, message, received_us, waiting)
                 continue
-            batch.received[sort.name] += 1
-            stamp = reading.time
-            # Exact: until 2106 a float holds seconds to a quarter of a microsecond.
-            time_us = self._receipt(received_us) if stamp is None else int(stamp.timestamp() * SECOND_US + 0.5)
-            key = route.device_key
-            if (
-                key is None
-                or not earliest <= time_us <= latest
-                or (measured := values(reading)).count(None) == len(measured)
-                or (reading.device_id is not None and reading.device_id != route.device_id)
-                or reading.__pydantic_extra__
-            ):
-                self._examine(batch, Good(route, message, reading, time_us, received_us), waiting)
+            received[sort.name] += 1
+            key, shape = route.device_key, sort.shapes[tuple(fields)]
+            if shape is None or key is None or not earliest <= time_us <= latest:
+                self._take_unusual(batch, route, message, {"time": stamp, **fields}, time_us, received_us, waiting)
                 continue
-            _readings(batch, sort).add((time_us, received_us, key, *measured, None), message)
+            if (add := adders.get(sort)) is None:
+                add = adders[sort] = _readings(batch, sort).add
+            add((time_us, received_us, key, shape, message, *fields.values()))
+
+    def _take_unusual(
+        self,
+        batch: Batch,
+        route: Route,
+        message: Message,
+        fields: dict[str, Any],
+        time_us: int,
+        received_us: int,
+        waiting: list[Good],
+    ) -> None:
+        """A good object of an unknown device, with unknown fields, without any metric, or of an odd time."""
+        assert route.sort is not None
+        try:
+            said = route.sort.format.decoded(fields)
+        except Rejected as fault:
+            _refuse(batch, route, message, received_us, fault)
+        else:
+            self._examine(batch, Good(route, message, said, time_us, received_us), waiting)
 
     def _take_each(self, batch: Batch, route: Route, message: Message, received_us: int, waiting: list[Good]) -> None:
         """The readings of a payload that is not one good object."""
@@ -95,19 +111,18 @@ class Preparation:
             source: Source = message
             if element.position is not None:
                 source = Part(message.topic, element.raw, element.position)
-            reading = element.reading
-            if isinstance(reading, Rejected):
-                _refuse(batch, route, source, received_us, reading)
+            said = element.reading
+            if isinstance(said, Rejected):
+                _refuse(batch, route, source, received_us, said)
                 continue
-            stamp = reading.time
-            time_us = self._receipt(received_us) if stamp is None else int(stamp.timestamp() * SECOND_US + 0.5)
-            self._examine(batch, Good(route, source, reading, time_us, received_us), waiting)
+            time_us = self._receipt(received_us) if said.time is None else microseconds(said.time)
+            self._examine(batch, Good(route, source, said, time_us, received_us), waiting)
 
     def _examine(self, batch: Batch, good: Good, waiting: list[Good]) -> None:
         """Admits a reading that is unusual but right, and refuses one that is wrong."""
         try:
             self._check(good)
-            attributes(good.reading)  # a device is registered for good readings only
+            attributes(good.said.extra)  # a device is registered for good readings only
         except Rejected as fault:
             _refuse(batch, good.route, good.source, good.received_us, fault)
             return
@@ -117,46 +132,42 @@ class Preparation:
             self._admit(batch, good)
 
     def _check(self, good: Good) -> None:
-        route, reading = good.route, good.reading
-        assert route.sort is not None
-        if reading.device_id is not None and reading.device_id != route.device_id:
+        route, said = good.route, good.said
+        if said.device_id is not None and said.device_id != route.device_id:
             raise Rejected(
                 Reason.DEVICE_MISMATCH,
-                f"device_id is {reading.device_id[:128]!r}, but the topic names {route.device_id!r}; "
+                f"device_id is {said.device_id[:128]!r}, but the topic names {route.device_id!r}; "
                 "leave it out or make it equal",
             )
-        if is_empty(reading):
-            raise empty(route.sort.domain)
         if good.time_us > good.received_us + self._ahead_us:
             raise Rejected(
                 Reason.CLOCK_FUTURE,
-                f"time is {_shown(reading)}, more than ingest.max_future = "
+                f"time is {_shown(said)}, more than ingest.max_future = "
                 f"{format_duration(self._settings.max_future)} ahead of our clock",
             )
         if good.time_us < good.received_us - self._late_us:
             raise Rejected(
                 Reason.CLOCK_PAST,
-                f"time is {_shown(reading)}, longer ago than ingest.max_lateness = "
+                f"time is {_shown(said)}, longer ago than ingest.max_lateness = "
                 f"{format_duration(self._settings.max_lateness)}",
             )
 
     def _admit(self, batch: Batch, good: Good) -> None:
         """Adds a reading that was checked; its device may still be unknown."""
-        route, reading = good.route, good.reading
+        route, said = good.route, good.said
         assert route.sort is not None
-        try:
-            if route.device_key is None:
-                raise Rejected(
-                    Reason.UNKNOWN_DEVICE,
-                    f"the device {route.device_id} is not registered; register it with PUT /v1/devices/{{id}} or "
-                    "telemetry import, or set ingest.unknown_devices to auto",
-                )
-            extra = attributes(reading)
-        except Rejected as fault:
+        if route.device_key is None:
+            fault = Rejected(
+                Reason.UNKNOWN_DEVICE,
+                f"the device {route.device_id} is not registered; register it with PUT /v1/devices/{{id}} or "
+                "telemetry import, or set ingest.unknown_devices to auto",
+            )
             _refuse(batch, route, good.source, good.received_us, fault)
             return
-        row = (good.time_us, good.received_us, route.device_key, *values(reading), extra)
-        _readings(batch, route.sort).add(row, good.source)
+        filled = said.metrics | ({"attributes": attributes(said.extra)} if said.extra else {})
+        shape = route.sort.layout.shape(tuple(filled))
+        head = (good.time_us, good.received_us, route.device_key, shape, good.source)
+        _readings(batch, route.sort).add((*head, *filled.values()))
 
     def _refuse_message(self, batch: Batch, route: Route, message: Message, received_us: int) -> None:
         """Refuses a message without a look at its payload."""
@@ -187,6 +198,8 @@ def _refuse(batch: Batch, route: Route, source: Source, received_us: int, fault:
     batch.refused.append(quarantined(source, received_us, route.domain, route.device_id, fault.reason, fault.detail))
 
 
-def _shown(reading: Reading) -> str:
+def _shown(said: Decoded) -> str:
     # As it was sent: in UTC it may lie outside of what a datetime can hold.
-    return reading.time.isoformat() if reading.time is not None else "that of its receipt"
+    if isinstance(said.time, datetime):
+        return said.time.isoformat()
+    return "that of its receipt" if said.time is None else str(said.time)

@@ -7,25 +7,43 @@ import re
 from telemetry.domains import Domain, Registry
 from telemetry.errors import Reason, Rejected
 from telemetry.formats.native import NativeFormat
-from telemetry.store.layout import Layout
+from telemetry.store.layout import Layout, Shape
 
 UNKNOWN = "unknown"
 """The ledger's domain of messages whose topic names none."""
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _AT_MOST = 1_000_000
+_AT_MOST_SHAPES = 10_000
+
+
+class Shapes(dict[tuple[str, ...], Shape | None]):
+    """By the fields of a reading its shape; None where one of them is no metric, or there is none at all."""
+
+    def __init__(self, domain: Domain, layout: Layout) -> None:
+        super().__init__()
+        self._metrics = domain.metrics.keys()
+        self._layout = layout
+
+    def __missing__(self, fields: tuple[str, ...]) -> Shape | None:
+        if len(self) >= _AT_MOST_SHAPES:
+            self.clear()
+        known = fields and self._metrics >= set(fields)
+        shape = self[fields] = self._layout.shape(fields) if known else None
+        return shape
 
 
 class Sort:
     """What ingest needs of a domain."""
 
-    __slots__ = ("domain", "format", "layout", "name")
+    __slots__ = ("domain", "format", "layout", "name", "shapes")
 
     def __init__(self, domain: Domain) -> None:
         self.name = domain.name
         self.domain = domain
         self.format = NativeFormat(domain)
         self.layout = Layout.of(domain)
+        self.shapes = Shapes(domain, self.layout)
 
 
 class Route:
@@ -33,22 +51,19 @@ class Route:
 
     Attributes:
         sort: the domain; None where the topic names none.
+        domain: its name, as the ledger has it.
         device_key: None until the device is known to be registered.
         fault: why no message of this topic can be a reading.
     """
 
-    __slots__ = ("device_id", "device_key", "fault", "sort")
+    __slots__ = ("device_id", "device_key", "domain", "fault", "sort")
 
     def __init__(self, sort: Sort | None, device_id: str | None, fault: Rejected | None = None) -> None:
         self.sort = sort
+        self.domain = UNKNOWN if sort is None else sort.name
         self.device_id = device_id
         self.device_key: int | None = None
         self.fault = fault
-
-    @property
-    def domain(self) -> str:
-        """Name of the domain, as the ledger has it."""
-        return self.sort.name if self.sort is not None else UNKNOWN
 
 
 class Routes(dict[str, Route]):

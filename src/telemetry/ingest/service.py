@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -42,6 +43,17 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     metrics = Metrics()
     with _shown(metrics, settings):
         await _Ingest(settings, metrics).run(stop)
+
+
+def collect_garbage_rarely() -> None:
+    """Tunes Python's cyclic garbage collector for a process that only ingests.
+
+    Messages and readings form no cycles: they are freed when the last of them is done. By default the collector walks
+    through all that is in flight every few thousand messages nevertheless, a sixth of the CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 class _Ingest:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
 from telemetry.errors import Reason
-from telemetry.store.layout import DAY_US, DEVICE_KEY, QUARTER_US, TIME, Layout, Row
+from telemetry.store.layout import DEVICE_KEY, QUARTER_US, SHAPE, SOURCE, TIME, Entry, Layout, Row
 from telemetry.store.merge import Again, differences, merge
 
 Key: TypeAlias = tuple[int, int]
@@ -61,14 +61,14 @@ class Resolution:
     """What becomes of the readings of one domain.
 
     Attributes:
-        inserts: new rows, some of them made of several readings that complete each other.
+        inserts: new rows, some of them made of several readings that complete each other and without a source.
         updates: rows of the database with the values that complete them.
         conflicts: readings that contradict a row, with the contradiction in words.
         duplicates: how many readings say what is known.
         merged: how many readings complete a row, in the batch or in the database.
     """
 
-    inserts: list[Row] = field(default_factory=list)
+    inserts: list[Entry] = field(default_factory=list)
     updates: list[Row] = field(default_factory=list)
     conflicts: list[tuple[Source, Row, str]] = field(default_factory=list)
     duplicates: int = 0
@@ -76,36 +76,36 @@ class Resolution:
 
 
 class Readings:
-    """The readings of one domain in the order of receipt."""
+    """The readings of one domain in the order of receipt.
 
-    __slots__ = ("_again", "_index", "layout", "rows", "sources")
+    Attributes:
+        entries: the readings.
+        add: takes one; called for each message, so it is the list's own method.
+    """
+
+    __slots__ = ("add", "entries", "layout")
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.rows: list[Row] = []
-        self.sources: list[Source] = []
-        self._index: dict[Key, int] = {}
-        self._again: dict[int, list[tuple[Row, Source]]] = defaultdict(list)
+        self.entries: list[Entry] = []
+        self.add = self.entries.append
 
-    def add(self, row: Row, source: Source) -> None:
-        """Takes a reading; one whose device and time were there before waits for `resolve`."""
-        count = len(self.rows)
-        index = self._index.setdefault((row[DEVICE_KEY], row[TIME]), count)
-        if index == count:
-            self.rows.append(row)
-            self.sources.append(source)
-        else:
-            self._again[index].append((row, source))
+    def keys(self) -> Counter[Key]:
+        """How many readings there are of each device and time."""
+        return Counter((entry[DEVICE_KEY], entry[TIME]) for entry in self.entries)
 
     @property
-    def keys(self) -> Sequence[Key]:
-        """What the readings are about, each once."""
-        return list(self._index)
+    def repeats(self) -> bool:
+        """Whether two of the readings are about one device and time."""
+        return len({(entry[DEVICE_KEY], entry[TIME]) for entry in self.entries}) < len(self.entries)
 
-    def parts(self, key: Key) -> list[tuple[Row, Source]]:
-        """The readings of that device and time in the order of receipt."""
-        index = self._index[key]
-        return [(self.rows[index], self.sources[index]), *self._again.get(index, [])]
+    def parts(self, keys: Collection[Key]) -> dict[Key, list[tuple[Row, Source]]]:
+        """The readings of these devices and times, each in the order of receipt."""
+        found: defaultdict[Key, list[tuple[Row, Source]]] = defaultdict(list)
+        for entry in self.entries:
+            if (key := (entry[DEVICE_KEY], entry[TIME])) in keys:
+                found[key].append((entry[SHAPE].row(entry), entry[SOURCE]))
+        return found
 
     def resolve(self, existing: Mapping[Key, Row], apart: Collection[Key] = ()) -> Resolution:
         """The outcome of every reading, given the rows that the database has already.
@@ -113,17 +113,16 @@ class Readings:
         Args:
             apart: devices and times that are settled otherwise.
         """
-        if not self._again and not existing and not apart:
-            return Resolution(self.rows)
-        resolution = Resolution()
-        for index, (key, row, source) in enumerate(zip(self._index, self.rows, self.sources, strict=True)):
-            if key in apart:
+        several = {key for key, count in self.keys().items() if count > 1 or key in existing}
+        passed = several.union(apart)
+        alone = [entry for entry in self.entries if (entry[DEVICE_KEY], entry[TIME]) not in passed]
+        resolution = Resolution(alone)
+        for key, parts in self.parts(several.difference(apart)).items():
+            if (there := existing.get(key)) is None:
+                row = self._fold(parts[0][0], parts[1:], resolution)
+                resolution.inserts.append(self.layout.entry(row))
                 continue
-            there, again = existing.get(key), self._again.get(index, [])
-            if there is None:
-                resolution.inserts.append(self._fold(row, again, resolution))
-                continue
-            final = self._fold(there, [(row, source), *again], resolution)
+            final = self._fold(there, parts, resolution)
             if final is not there:
                 resolution.updates.append(final)
         return resolution
@@ -163,17 +162,16 @@ class Batch:
     refused: list[Quarantined] = field(default_factory=list)
     id: uuid.UUID = field(default_factory=uuid.uuid4)
 
-    def days(self) -> Iterator[tuple[str, int]]:
-        """The domains and UTC days (numbered from 1970) that the readings are about."""
-        for domain, readings in self.readings.items():
-            for day in {row[TIME] // DAY_US for row in readings.rows}:
-                yield domain, day
-
     def quarters(self) -> Iterator[tuple[str, int]]:
         """The domains and quarters of an hour (in µs since 1970) that the readings are about."""
         for domain, readings in self.readings.items():
-            for quarter in {row[TIME] // QUARTER_US for row in readings.rows}:
+            for quarter in {entry[TIME] // QUARTER_US for entry in readings.entries}:
                 yield domain, quarter * QUARTER_US
+
+    @property
+    def repeats(self) -> bool:
+        """Whether two of the readings are about one device and time."""
+        return any(readings.repeats for readings in self.readings.values())
 
 
 def quarantined(

@@ -28,9 +28,9 @@ from telemetry.store.batch import (
     Source,
     quarantined,
 )
-from telemetry.store.copy import PATIENCE_S, Counts, copy, count, device_of
+from telemetry.store.copy import PATIENCE_S, Counts, copy_entries, count, device_of
 from telemetry.store.failures import Failure, classify
-from telemetry.store.layout import DEVICE_KEY, RECEIVED_AT, TIME, Layout, Row
+from telemetry.store.layout import DEVICE_KEY, RECEIVED_AT, TIME, Entry, Layout, Row
 from telemetry.store.merge import Again, differences, merge
 
 _ATTEMPTS: Final = 5
@@ -83,24 +83,29 @@ async def _settle(database: asyncpg.Connection, domain: str, readings: Readings,
         outcome.refused += count(outcome.counts, domain, resolution)
         savepoint = database.transaction()
         await savepoint.start()
-        bad = await _copy_halving(database, readings.layout, resolution.inserts)
+        bad: list[Row] = await _copy_halving(database, readings.layout, resolution.inserts)
         bad += [row for row in resolution.updates if await _update(database, readings.layout, row) is not None]
         if not bad:
             await savepoint.commit()
             break
         await savepoint.rollback()
         apart |= {(row[DEVICE_KEY], row[TIME]) for row in bad}
+    parts = readings.parts(apart)
     for key in sorted(apart):
-        await _one_by_one(database, readings, key, existing.get(key), outcome)
+        await _one_by_one(database, readings.layout, parts[key], existing.get(key), outcome)
     return outcome
 
 
 async def _one_by_one(
-    database: asyncpg.Connection, readings: Readings, key: Key, there: Row | None, outcome: _Outcome
+    database: asyncpg.Connection,
+    layout: Layout,
+    parts: Sequence[tuple[Row, Source]],
+    there: Row | None,
+    outcome: _Outcome,
 ) -> None:
     """Settles the readings of one device and time in the order of receipt, so that a bad one spoils no other."""
-    layout, counts, domain = readings.layout, outcome.counts, outcome.domain
-    for row, source in readings.parts(key):
+    counts, domain = outcome.counts, outcome.domain
+    for row, source in parts:
         again, merged = (None, row) if there is None else merge(there, row)
         if there is not None and again is Again.CONFLICT:
             outcome.refuse(Reason.CONFLICT, row, source, differences(layout.columns, there, row))
@@ -108,7 +113,9 @@ async def _one_by_one(
         if again is Again.DUPLICATE:
             counts[domain, DUPLICATE] += 1
             continue
-        words = await (_insert(database, layout, row) if there is None else _update(database, layout, merged))
+        words = await (
+            _insert(database, layout, [layout.entry(row)]) if there is None else _update(database, layout, merged)
+        )
         if words is not None:
             outcome.refuse(Reason.REJECTED_BY_DATABASE, row, source, words)
             continue
@@ -118,7 +125,7 @@ async def _one_by_one(
 
 
 async def _existing(database: asyncpg.Connection, readings: Readings) -> dict[Key, Row]:
-    keys, times = zip(*readings.keys, strict=True)
+    keys, times = zip(*readings.keys(), strict=True)
     rows = await database.fetch(
         f"""
         SELECT {", ".join(f"r.{column}" for column in readings.layout.columns)}
@@ -135,22 +142,22 @@ async def _existing(database: asyncpg.Connection, readings: Readings) -> dict[Ke
     return {(row[DEVICE_KEY], row[TIME]): tuple(row) for row in rows}
 
 
-async def _copy_halving(database: asyncpg.Connection, layout: Layout, rows: Sequence[Row]) -> list[Row]:
+async def _copy_halving(database: asyncpg.Connection, layout: Layout, entries: Sequence[Entry]) -> list[Entry]:
     """Copies all rows but those that the database refuses; returns these."""
-    if not rows or await _insert(database, layout, *rows) is None:
+    if not entries or await _insert(database, layout, entries) is None:
         return []
-    if len(rows) == 1:
-        return list(rows)
-    half = len(rows) // 2
-    first = await _copy_halving(database, layout, rows[:half])
-    return first + await _copy_halving(database, layout, rows[half:])
+    if len(entries) == 1:
+        return list(entries)
+    half = len(entries) // 2
+    first = await _copy_halving(database, layout, entries[:half])
+    return first + await _copy_halving(database, layout, entries[half:])
 
 
-async def _insert(database: asyncpg.Connection, layout: Layout, *rows: Row) -> str | None:
+async def _insert(database: asyncpg.Connection, layout: Layout, entries: Sequence[Entry]) -> str | None:
     """Copies rows, all or none; returns the database's words when it refuses one of them."""
     try:
         async with database.transaction():
-            await copy(database, layout.table, layout.columns, rows)
+            await copy_entries(database, layout, entries)
     except asyncpg.UniqueViolationError:
         raise
     except Exception as error:

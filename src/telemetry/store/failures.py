@@ -17,6 +17,8 @@ from telemetry.errors import Unavailable
 _PASSING = ("08", "40", "53", "57", "58")
 _PASSING_STATES = ("55P03", "25P03", "25006")
 """25006 is a server that is read-only for now: a standby, or a primary on its way down."""
+_WRONG_BINARY = "22P03"
+"""Binary COPY data that its column cannot take: our idea of the table is wrong, and no row is to blame."""
 
 
 class Failure(Enum):
@@ -33,6 +35,8 @@ def classify(error: BaseException) -> Failure:
         state = error.sqlstate or ""
         if state[:2] in _PASSING or state in _PASSING_STATES or _lacks_partition(error):
             return Failure.RETRY
+        if state == _WRONG_BINARY:
+            return Failure.HALT
         return Failure.ROW if state[:2] in ("22", "23") else Failure.HALT
     if isinstance(error, (asyncpg.DataError, UnicodeError, OverflowError)):
         return Failure.ROW

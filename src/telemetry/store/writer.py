@@ -20,7 +20,7 @@ from telemetry.store.batch import DUPLICATE, RECEIVED, Batch, Quarantined
 from telemetry.store.careful import store_carefully
 from telemetry.store.copy import PATIENCE_S, Counts, copy, store_new
 from telemetry.store.failures import Failure, classify
-from telemetry.store.layout import EPOCH, HOUR_US
+from telemetry.store.layout import DAY_US, EPOCH, HOUR_US
 from telemetry.store.link import Link
 from telemetry.store.maintain import ensure_partitions
 
@@ -100,7 +100,7 @@ class Writer:
         if (counts := await self._committed_before(database, batch)) is not None:
             return counts
         await self._ensure_partitions(database, batch)
-        if not self._expect_known:
+        if not self._expect_known and not batch.repeats:
             try:
                 return await self._transaction(database, batch, store_new)
             except Exception as error:
@@ -120,7 +120,8 @@ class Writer:
         return counts if doubtful is batch and committed == batch.id else None
 
     async def _ensure_partitions(self, database: asyncpg.Connection, batch: Batch) -> None:
-        for domain, day in set(batch.days()) - self._days:
+        days = {(domain, quarter // DAY_US) for domain, quarter in batch.quarters()}
+        for domain, day in days - self._days:
             await ensure_partitions(database, domain, [(EPOCH + timedelta(days=day)).date()])
             self._days.add((domain, day))
 

@@ -36,7 +36,7 @@ def batch(device_key: int, *offsets: int) -> Batch:
     readings = made.readings["waste"] = Readings(WASTE)
     for offset in offsets:
         row: Row = (now - offset * 1_000_000, now, device_key, *[None] * (len(WASTE.columns) - 4), None)
-        readings.add(row, Part("city/v1/waste/bin", b"{}", 0))
+        readings.add(WASTE.entry(row, Part("city/v1/waste/bin", b"{}", 0)))
     return made
 
 

@@ -7,10 +7,20 @@ import json
 import pytest
 
 from telemetry.store.batch import Readings, Resolution
-from telemetry.store.layout import Layout, Row
+from telemetry.store.layout import SHAPE, Layout, Row
 from telemetry.store.merge import Again, differences, merge
 
-COLUMNS = ("time", "received_at", "device_key", "power_w", "lamp_on", "attributes")
+LAYOUT = Layout(
+    "lighting_readings",
+    {
+        "time": "timestamptz",
+        "received_at": "timestamptz",
+        "device_key": "integer",
+        "power_w": "double precision",
+        "lamp_on": "boolean",
+        "attributes": "jsonb",
+    },
+)
 
 
 def row(power_w: float | None = None, lamp_on: bool | None = None, attributes: str | None = None, at: int = 0) -> Row:
@@ -52,8 +62,11 @@ def test_attributes_of_both_are_kept() -> None:
 
 
 def test_contradiction_is_told_in_words() -> None:
-    assert differences(COLUMNS, row(1.0, True), row(2.5, False)) == "power_w is 1, not 2.5, lamp_on is True, not False"
-    assert differences(COLUMNS, row(1.0, None, "{}"), row(1.0)) == "an attribute differs"
+    assert (
+        differences(LAYOUT.columns, row(1.0, True), row(2.5, False))
+        == "power_w is 1, not 2.5, lamp_on is True, not False"
+    )
+    assert differences(LAYOUT.columns, row(1.0, None, "{}"), row(1.0)) == "an attribute differs"
 
 
 class Message:
@@ -65,9 +78,9 @@ class Message:
 
 
 def resolve(existing: dict[tuple[int, int], Row], *rows: Row) -> Resolution:
-    readings = Readings(Layout("lighting_readings", COLUMNS))
+    readings = Readings(LAYOUT)
     for number, each in enumerate(rows):
-        readings.add(each, Message(f"m{number}"))
+        readings.add(LAYOUT.entry(each, Message(f"m{number}")))
     return readings.resolve(existing)
 
 
@@ -82,7 +95,7 @@ def test_every_reading_of_a_batch_has_one_outcome() -> None:
         row(None, False, at=7),  # completes the database's row
         row(None, True, at=7),  # contradicts it by now
     )
-    assert found.inserts == [row(1.0, True)]
+    assert [entry[SHAPE].row(entry) for entry in found.inserts] == [row(1.0, True)]
     assert found.updates == [row(1.0, False, at=7)]
     assert (found.merged, found.duplicates, len(found.conflicts)) == (2, 2, 2)
     assert [source.topic for source, *_ in found.conflicts] == ["m3", "m6"]
