@@ -146,7 +146,7 @@ class _Player:
             case Silence(seconds):
                 self._wait(seconds)
             case Noise():
-                self._receive(b"\x00\x00")
+                self._broker.down += b"\x00\x00"
             case Restart(other_ids):
                 self._lose()
                 self._broker.restart(other_ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from hypothesis import strategies as st
 from mqtt5 import QoS
@@ -11,6 +11,8 @@ from tests.integration.ingest.commit_proxy import Cut
 from tests.integration.ingest.readings_model import FLAWS, WHOLE_FLAWS, Content, Flawed, Measured
 
 ALL: Final = 1_000_000
+
+Drawn = TypeVar("Drawn")
 
 
 class Publish(NamedTuple):
@@ -99,17 +101,22 @@ class Script(NamedTuple):
     steps: list[Step]
 
 
+def weighted(*choices: tuple[int, st.SearchStrategy[Drawn]]) -> st.SearchStrategy[Drawn]:
+    """One of these, each as often as its number says; `one_of` would take a repeated one once."""
+    return st.sampled_from([choice for times, choice in choices for _ in range(times)]).flatmap(lambda drawn: drawn)
+
+
 fields = st.fixed_dictionaries(
     {},
     optional={
-        "power_w": st.sampled_from([1.0, 2.0]),
-        "lamp_on": st.booleans(),
-        "note": st.sampled_from(["a", "b", "\0"]),
+        "power_w": weighted((3, st.just(1.0)), (1, st.just(2.0))),
+        "lamp_on": weighted((3, st.just(True)), (1, st.just(False))),
+        "note": weighted((4, st.just("a")), (1, st.sampled_from(["b", "\0"]))),
         "tag": st.just("x"),
     },
 ).map(lambda found: tuple(found.items()) or (("power_w", 1.0),))
-measured = st.builds(Measured, st.integers(0, 4), fields)
-elements = st.one_of(*[measured] * 8, st.sampled_from(FLAWS).map(Flawed))
+measured = st.builds(Measured, st.integers(0, 8), fields)
+elements = weighted((12, measured), (1, st.sampled_from(FLAWS).map(Flawed)))
 devices = st.integers(0, 2)
 one = st.builds(lambda device, element: Content(device, (element,)), devices, elements)
 several = st.builds(
@@ -121,17 +128,14 @@ strange = st.one_of(
     st.builds(lambda device, whole: Content(device, (), whole=whole), devices, st.sampled_from(WHOLE_FLAWS)),
     st.just(Content(None, (Measured(0, (("power_w", 1.0),)),))),
 )
-contents = st.one_of(*[one] * 8, several, several, strange)
+contents = weighted((16, one), (3, several), (1, strange))
 publish = st.builds(
     Publish,
     st.lists(contents, min_size=1, max_size=16),
-    st.sampled_from([QoS.AT_LEAST_ONCE] * 6 + [QoS.EXACTLY_ONCE] * 2 + [QoS.AT_MOST_ONCE]),
+    weighted((6, st.just(QoS.AT_LEAST_ONCE)), (2, st.just(QoS.EXACTLY_ONCE)), (1, st.just(QoS.AT_MOST_ONCE))),
 )
-sizes = st.one_of(st.just(ALL), st.just(ALL), st.integers(1, 600))
 cuts = st.one_of(st.sampled_from(["before commit", "after commit"]), st.integers(1, 12))
-write = st.builds(Write, st.one_of(st.none(), st.none(), st.none(), cuts))
-fault = st.one_of(
-    st.builds(Lose),
+faults = st.one_of(
     st.builds(Lose),
     st.builds(Restart, st.booleans()),
     st.builds(Die),
@@ -140,28 +144,19 @@ fault = st.one_of(
     st.builds(Silence, st.sampled_from([5.0, 14.0, 30.0])),
     st.builds(Noise),
 )
-settle = st.builds(Settle, st.integers(0, 3))
-acknowledge = st.builds(Acknowledge, st.one_of(st.just(ALL), st.integers(1, 20)))
-steps = st.one_of(
-    settle,
-    publish,
-    publish,
-    st.builds(Deliver, sizes),
-    st.builds(Deliver, sizes),
-    st.builds(Deliver, sizes),
-    write,
-    write,
-    write,
-    settle,
-    acknowledge,
-    acknowledge,
-    fault,
+steps: st.SearchStrategy[Step] = weighted(
+    (4, st.builds(Settle, st.integers(0, 3))),
+    (3, publish),
+    (5, st.builds(Deliver, weighted((2, st.just(ALL)), (1, st.integers(1, 600))))),
+    (5, st.builds(Write, weighted((3, st.none()), (1, cuts)))),
+    (4, st.builds(Acknowledge, weighted((1, st.just(ALL)), (1, st.integers(1, 20))))),
+    (2, faults),
 )
 worlds = st.builds(
     World,
     batch_rows=st.integers(1, 8),
     receive_maximum=st.integers(2, 12),
-    overrun=st.sampled_from([0, 0, 1, 6]),
-    open_ids=st.sampled_from([0, 0, 0, 3]),
+    overrun=weighted((2, st.just(0)), (1, st.integers(1, 6))),
+    open_ids=weighted((3, st.just(0)), (1, st.just(3))),
 )
-scripts = st.builds(Script, worlds, st.lists(steps, min_size=10, max_size=60))
+scripts = st.builds(Script, worlds, st.lists(steps, min_size=10, max_size=80))
