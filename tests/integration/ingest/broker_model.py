@@ -56,7 +56,7 @@ class Broker:
     Args:
         overrun: messages beyond the Receive Maximum that it has in flight nevertheless.
         open_ids: packet ids of QoS 1 messages go round in a circle of so many; 0: the least that is free.
-        is_settled: whether the transaction with a message has committed.
+        is_settled: whether the transaction with a message has committed, and the session was told.
     """
 
     def __init__(self, overrun: int, open_ids: int, is_settled: Callable[[Message], bool]) -> None:
@@ -110,7 +110,7 @@ class Broker:
             if isinstance(packet, (PubAckPacket, PubRecPacket)):
                 kind, packet_id, message = self._owed[self._checked]
                 assert (type(packet), packet.packet_id) == (kind, packet_id), "not in the order of receipt"
-                assert self._is_settled(message), f"acknowledged before its commit: {message}"
+                assert self._is_settled(message), f"acknowledged, but not committed and settled: {message}"
                 self._checked += 1
         self.up += data
 

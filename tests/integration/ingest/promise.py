@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from datetime import timedelta
@@ -121,12 +122,14 @@ class _Player:
         self._now = 1_000.0
         self._epoch = 0
         self._committed: set[Message] = set()
+        self._told: set[Message] = set()
         self.expected = Expected(city)
-        self._broker = Broker(world.overrun, world.open_ids, self._committed.__contains__)
+        self._broker = Broker(world.overrun, world.open_ids, self._may_be_acknowledged)
         self._process = self._start()
 
     async def play(self, step: Step) -> None:
-        """Lets a step happen."""
+        """Lets a step happen, and the pipeline go on for a moment."""
+        await asyncio.sleep(0.0005)
         match step:
             case Publish(contents, qos):
                 for content in contents:
@@ -211,8 +214,13 @@ class _Player:
     def _settle(self, which: int) -> None:
         settled = self._process.settled
         if settled:
-            self._process.session.settle(*settled.pop(which % len(settled)))
+            first, end = settled.pop(which % len(settled))
+            self._told |= {self._process.numbers[number] for number in range(first, end)}
+            self._process.session.settle(first, end)
             self._send()
+
+    def _may_be_acknowledged(self, message: Message) -> bool:
+        return message in self._committed and message in self._told
 
     def _lose(self) -> None:
         self._process.session.lost(self._epoch)

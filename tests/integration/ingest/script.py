@@ -145,7 +145,7 @@ faults = st.one_of(
     st.builds(Noise),
 )
 steps: st.SearchStrategy[Step] = weighted(
-    (4, st.builds(Settle, st.integers(0, 3))),
+    (3, st.builds(Settle, st.integers(0, 3))),
     (3, publish),
     (5, st.builds(Deliver, weighted((2, st.just(ALL)), (1, st.integers(1, 600))))),
     (5, st.builds(Write, weighted((3, st.none()), (1, cuts)))),

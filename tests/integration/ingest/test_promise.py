@@ -27,7 +27,7 @@ from tests.integration.ingest.promise import Promise
 from tests.integration.ingest.script import Script, scripts
 
 TRY_FOR_S: Final = float(os.environ.get("TELEMETRY_TEST_PROMISE_S", "30"))
-EXAMPLES_PER_SEED: Final = 15
+EXAMPLES_PER_SEED: Final = 10
 
 
 def test_promise_holds_under_any_interleaving(
