@@ -17,6 +17,7 @@ SUBSCRIBE_ID: Final = 1
 
 _LONGEST_KEEP_ALIVE: Final = 65_535
 _LONGEST_EXPIRY: Final = 0xFFFF_FFFF
+_LONGEST_SHOWN: Final = 200
 
 
 def keep_alive_s(settings: MqttSettings) -> int:
@@ -51,13 +52,27 @@ def subscribe_packet(filters: Sequence[str], max_qos: QoS) -> SubscribePacket:
     """
     handling = RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS
     try:
-        wanted = [TopicFilter(name, max_qos=max_qos, retain_handling=handling) for name in filters]
+        wanted = [TopicFilter(_checked(name), max_qos=max_qos, retain_handling=handling) for name in filters]
     except ValueError as error:
         raise ConfigurationError(
-            f"one of these is no topic filter: {', '.join(filters)}; see mqtt.topic_root"
+            f"one of these is no topic filter: {', '.join(map(_shown, filters))}; see mqtt.topic_root"
         ) from error
     return SubscribePacket(SUBSCRIBE_ID, wanted)
 
 
 def _seconds(duration: timedelta, longest: int) -> int:
     return min(longest, math.ceil(duration.total_seconds()))
+
+
+def _checked(name: str) -> str:
+    """The filter, where nothing is wrong with it that the codec would let pass."""
+    shared = name.startswith("$share/")
+    _, share, rest = name.split("/", 2) if shared and name.count("/") > 1 else ("", "", "")
+    if not name or "\0" in name or (shared and not (share and rest)):
+        raise ValueError(name)
+    return name
+
+
+def _shown(name: str) -> str:
+    text = name if name.isprintable() else ascii(name)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"

@@ -12,6 +12,9 @@ _FIRST_BYTES: Final = _PUBLISH | {0x10, 0x20, 0x40, 0x50, 0x62, 0x70, 0x82, 0x90
 
 _LONGEST_HEADER: Final = 5
 
+_PIECE: Final = 64 * 1024
+"""Small reads are gathered into pieces of about this size, for each object takes memory beside its bytes."""
+
 
 class PacketReader:
     """Cuts a stream into packets.
@@ -22,7 +25,7 @@ class PacketReader:
 
     def __init__(self) -> None:
         self.fault: str | None = None
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self._have = 0
         self._need = 0
 
@@ -31,8 +34,7 @@ class PacketReader:
         if self.fault is not None:
             return []
         if self._chunks:
-            self._chunks.append(data)
-            self._have += len(data)
+            self._add(data)
             if self._have < self._need:
                 return []
             data = b"".join(self._chunks)
@@ -57,6 +59,14 @@ class PacketReader:
                 raise
             self.fault = "text that is not UTF-8"
         return packets
+
+    def _add(self, data: bytes) -> None:
+        last = self._chunks[-1]
+        if isinstance(last, bytearray) and len(last) + len(data) <= _PIECE:
+            last += data
+        else:
+            self._chunks.append(data if len(data) >= _PIECE // 4 else bytearray(data))
+        self._have += len(data)
 
     def _keep(self, rest: bytes) -> None:
         """Remembers the beginning of a packet, and how long the packet is going to be."""

@@ -164,6 +164,8 @@ class Subscriber:
         """Connects and stays connected; returns when closed, raises otherwise."""
         connection = await self._open(tls)
         self._connection = connection
+        # Since it was made, for as long as a TLS handshake takes, nobody has told it.
+        connection.pause(self._paused_since is not None)
         try:
             await asyncio.shield(connection.lost)
         finally:

@@ -28,7 +28,7 @@ from mqtt5 import (
 from telemetry.demo.mosquitto import LocalMosquitto, free_port
 from telemetry.errors import ConfigurationError
 from telemetry.mqtt import subscriber as subscriber_module
-from telemetry.mqtt.connection import REST_S
+from telemetry.mqtt.connection import REST_S, Connection
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import MqttSettings
 from tests.integration.mqtt.subscribing import Listener, Publisher, Wire, listening, mqtt_settings, until
@@ -72,6 +72,34 @@ async def test_pause_outlasts_a_reconnect(mosquitto: LocalMosquitto, topic_root:
             await asyncio.sleep(0.3)
             assert listener.messages == []
             listener.subscriber.resume()
+            await listener.received(10)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("paused", [True, False])
+async def test_pause_and_resume_in_the_middle_of_connecting_count(
+    mosquitto: LocalMosquitto, topic_root: str, monkeypatch: pytest.MonkeyPatch, paused: bool
+) -> None:
+    """The connection is made, and the subscriber has not taken it over yet; with TLS this lasts for a handshake."""
+    async with Wire(mosquitto) as wire, Publisher(mosquitto, topic_root) as publisher:
+        settings = mqtt_settings(mosquitto, wire.port, client_id=f"amid-{topic_root[-8:]}", keep_alive="1s")
+        async with listening(settings, topic_root, settle=True) as listener:
+            subscriber = listener.subscriber
+            made = Connection.connection_made
+
+            def meanwhile(connection: Connection, transport: asyncio.BaseTransport) -> None:
+                made(connection, transport)
+                (subscriber.pause if paused else subscriber.resume)()
+
+            monkeypatch.setattr(Connection, "connection_made", meanwhile)
+            (subscriber.resume if paused else subscriber.pause)()
+            wire.cut()
+            await listener.connected(times=2)
+            await publisher.publish(10)
+            if paused:
+                await asyncio.sleep(0.3)
+                assert listener.messages == []
+                subscriber.resume()
             await listener.received(10)
 
 

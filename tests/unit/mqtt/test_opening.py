@@ -21,6 +21,7 @@ def test_connect_asks_for_a_session_that_lasts() -> None:
 
 
 def test_connect_announces_no_maximum_packet_size_and_no_topic_aliases() -> None:
+    """[MQTT-3.1.2-24], [MQTT-3.1.2-25] A Server discards what is larger than our maximum; without one it must not."""
     packet = connect_packet(settings())
     assert packet.max_packet_size is None
     assert packet.topic_alias_max == 0

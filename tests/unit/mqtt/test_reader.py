@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -45,6 +46,21 @@ def test_reader_does_not_copy_a_large_packet_again_and_again() -> None:
     found = [packet for at in range(0, len(data), 4096) for packet in reader.feed(data[at : at + 4096])]
     assert len(found) == 1
     assert time.process_time() - begun < 10
+
+
+def test_reader_holds_what_came_and_not_what_is_announced() -> None:
+    """A header that announces 256 MB costs nothing, and small reads cost no more than their bytes."""
+    reader = PacketReader()
+    tracemalloc.start()
+    try:
+        reader.feed(b"\x30\xff\xff\xff\x7f")
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+        for at in range(100_000):
+            reader.feed(bytes([at & 0xFF]) + b"bc")
+        assert tracemalloc.get_traced_memory()[1] < 700_000
+    finally:
+        tracemalloc.stop()
+    assert reader.fault is None
 
 
 @pytest.mark.parametrize(
