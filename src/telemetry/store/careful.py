@@ -30,7 +30,7 @@ from telemetry.store.batch import (
 )
 from telemetry.store.copy import PATIENCE_S, Counts, copy_entries, count, device_of
 from telemetry.store.failures import Failure, classify
-from telemetry.store.layout import DEVICE_KEY, RECEIVED_AT, TIME, Entry, Layout, Row
+from telemetry.store.layout import DEVICE_KEY, FIRST_METRIC, RECEIVED_AT, TIME, Entry, Layout, Row
 from telemetry.store.merge import Again, differences, merge
 
 _ATTEMPTS: Final = 5
@@ -167,11 +167,12 @@ async def _insert(database: asyncpg.Connection, layout: Layout, entries: Sequenc
 
 async def _update(database: asyncpg.Connection, layout: Layout, row: Row) -> str | None:
     """Completes a row; returns the database's words when it refuses."""
-    columns = ", ".join(f"{column} = ${place}" for place, column in enumerate(layout.columns, 1))
-    statement = f"UPDATE {layout.table} SET {columns} WHERE device_key = ${DEVICE_KEY + 1} AND time = ${TIME + 1}"  # noqa: S608
+    # The keys are not set anew: TimescaleDB cannot do that twice in one transaction on a compressed chunk.
+    columns = ", ".join(f"{column} = ${place}" for place, column in enumerate(layout.columns[FIRST_METRIC:], 3))
+    statement = f"UPDATE {layout.table} SET {columns} WHERE device_key = $1 AND time = $2"  # noqa: S608
     try:
         async with database.transaction():
-            tag = await database.execute(statement, *row, timeout=PATIENCE_S)
+            tag = await database.execute(statement, row[DEVICE_KEY], row[TIME], *row[FIRST_METRIC:], timeout=PATIENCE_S)
     except Exception as error:
         return _refusal(error)
     if tag != "UPDATE 1":

@@ -91,6 +91,8 @@ class Writer:
             WHERE current_setting('synchronous_commit') IN ('off', 'local')
             """
         )
+        # By default TimescaleDB ends a transaction that decompresses 100,000 rows, and would do so at each repetition.
+        await database.execute("SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
         if not await database.fetchval("SELECT pg_try_advisory_lock($1, hashtext($2))", _LOCKS, self._worker):
             raise Unavailable(
                 f"another process ingests as {self._worker}; stop it, or give this one an mqtt.client_id of its own"

@@ -110,3 +110,31 @@ async def test_writer_is_fast_again_after_duplicates(
     await under_test.write(batch(device_key, 200))
     await under_test.close()
     assert ways == ["store_new", "store_new", "store_carefully", "store_carefully", "store_carefully", "store_new"]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("engine", ["timescaledb"], indirect=True)
+async def test_writer_completes_many_rows_of_compressed_chunks(
+    settings: Settings, connection: asyncpg.Connection
+) -> None:
+    """More rows than TimescaleDB decompresses in one transaction by itself."""
+    await connection.execute(
+        """
+        INSERT INTO waste_readings (time, received_at, device_key, fill_level_pct)
+        SELECT date_trunc('day', now()) - interval '10 days' + minute * interval '1 minute', now(), device, 1
+        FROM generate_series(1, 150) AS device, generate_series(0, 999) AS minute
+        """
+    )
+    await connection.execute("SELECT compress_chunk(chunk) FROM show_chunks('waste_readings') AS chunk")
+    day = int(await connection.fetchval("SELECT extract(epoch FROM date_trunc('day', now()))")) - 10 * 86_400
+    made = Batch(0, 150, int(time.time()) * 1_000_000)
+    made.received["waste"] = 150
+    readings = made.readings["waste"] = Readings(WASTE)
+    shape = WASTE.shape(("weight_kg",))
+    for device in range(1, 151):
+        readings.add((day * 1_000_000, made.received_us, device, shape, Part("city/v1/waste/bin", b"{}", 0), 60.0))
+    under_test = Writer(settings, "worker", ignore)
+    counts = await asyncio.wait_for(under_test.write(made), 60)
+    await under_test.close()
+    assert counts["waste", "merged"] == 150
+    assert await connection.fetchval("SELECT count(*) FROM waste_readings WHERE fill_level_pct = 1") == 150_000
