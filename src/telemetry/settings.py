@@ -157,6 +157,9 @@ class IngestSettings(Section):
         "auto",
         description="auto registers a device on first sight; quarantine keeps its messages as unknown_device",
     )
+    quarantine_per_device: int = Field(
+        1_000, ge=1, description="Refused readings of one device and hour whose bytes are kept; more are counted only"
+    )
     metrics_host: str = Field("127.0.0.1", description="Address on which ingest shows its metrics")
     metrics_port: int = Field(9464, ge=0, le=65535, description="Port of /metrics of ingest; 0 = none")
 

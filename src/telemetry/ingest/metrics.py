@@ -69,6 +69,17 @@ class Metrics:
             "telemetry_ingest_waiting_messages", "Messages that no batch has taken yet", registry=self.registry
         )
 
+        self._not_kept = Counter(
+            "telemetry_ingest_quarantine_not_kept",
+            "Refused readings whose bytes were not kept, for their device had more than ingest.quarantine_per_device",
+            ["domain"],
+            registry=self.registry,
+        )
+
+    def not_kept(self, domain: str, readings: int) -> None:
+        """Refused readings were counted and not kept."""
+        self._not_kept.labels(domain).inc(readings)
+
     def observe(self, stats: SessionStats, waiting: int) -> None:
         """Takes over what the MQTT session counts."""
         for name, gauge in self._session.items():

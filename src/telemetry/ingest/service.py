@@ -21,6 +21,7 @@ from telemetry.ingest.preparation import Preparation
 from telemetry.ingest.routes import Routes
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import Settings
+from telemetry.store.allowance import Allowance
 from telemetry.store.failures import Failure, classify
 from telemetry.store.migrate import check
 from telemetry.store.writer import Writer
@@ -55,7 +56,8 @@ class _Ingest:
         self._subscriber = Subscriber(settings.mqtt, [f"{settings.mqtt.topic_root}/#"], self._intake.put)
         self._intake.flow = self._subscriber
         routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories))
-        self._writer = Writer(settings, settings.mqtt.client_id, on_connect=routes.clear)
+        allowance = Allowance(settings.ingest.quarantine_per_device, metrics.not_kept)
+        self._writer = Writer(settings, settings.mqtt.client_id, routes.clear, allowance)
         preparation = Preparation(settings.ingest, routes, self._devices)
         self._pipeline = Pipeline(self._intake, preparation, self._writer, self._subscriber.settle, metrics)
 
