@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -75,6 +76,18 @@ class Metrics:
             ["domain"],
             registry=self.registry,
         )
+
+        self._skewed = Gauge(
+            "telemetry_ingest_skewed_clocks",
+            "Devices whose clocks are off by more than so many seconds",
+            ["direction", "beyond_s"],
+            registry=self.registry,
+        )
+
+    def skewed(self, counts: Iterable[tuple[str, int, int]]) -> None:
+        """How many clocks are off: direction, seconds, devices."""
+        for direction, beyond_s, devices in counts:
+            self._skewed.labels(direction, beyond_s).set(devices)
 
     def not_kept(self, domain: str, readings: int) -> None:
         """Refused readings were counted and not kept."""

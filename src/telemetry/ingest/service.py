@@ -13,6 +13,8 @@ from prometheus_client import start_http_server
 
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
+from telemetry.ingest.accounts import Accounts
+from telemetry.ingest.clocks import Clocks
 from telemetry.ingest.devices import Devices
 from telemetry.ingest.intake import Intake
 from telemetry.ingest.metrics import Metrics
@@ -59,7 +61,9 @@ class _Ingest:
         allowance = Allowance(settings.ingest.quarantine_per_device, metrics.not_kept)
         self._writer = Writer(settings, settings.mqtt.client_id, routes.clear, allowance)
         preparation = Preparation(settings.ingest, routes, self._devices)
-        self._pipeline = Pipeline(self._intake, preparation, self._writer, self._subscriber.settle, metrics)
+        clocks = Clocks()
+        self._accounts = Accounts(settings, clocks, metrics)
+        self._pipeline = Pipeline(self._intake, preparation, self._writer, self._subscriber.settle, metrics, clocks)
 
     async def run(self, stop: asyncio.Event) -> None:
         working = asyncio.create_task(self._work(), name="ingest")
@@ -72,6 +76,7 @@ class _Ingest:
             for task in (working, stopping):
                 task.cancel()
             await asyncio.wait({working, stopping})
+            await self._accounts.close()
             await self._devices.close()
             await self._writer.close()
         if not working.cancelled():
@@ -85,6 +90,7 @@ class _Ingest:
             asyncio.create_task(self._pipeline.run(), name="pipeline"),
             asyncio.create_task(self._subscriber.run(), name="subscriber"),
             asyncio.create_task(self._observe(), name="observe"),
+            asyncio.create_task(self._accounts.run(), name="accounts"),
         ]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
