@@ -134,6 +134,10 @@ class MqttSettings(Section):
         20_000, ge=20, le=65_535, description="Messages in flight that the broker may hold unacknowledged"
     )
     session_expiry: Duration = Field("7d", description="How long the broker keeps our messages while we are away")  # type: ignore[assignment]
+    dropped_counters: list[Annotated[str, Field(pattern=r"^\$SYS/[^#\x00]+$")]] = Field(
+        ["$SYS/broker/publish/messages/dropped", "$SYS/brokers/+/metrics/delivery/dropped/queue_full"],
+        description="Topics on which the broker counts what it dropped (Mosquitto, EMQX); an empty list asks for none",
+    )
     tls: TlsSettings = TlsSettings()
 
     @field_validator("topic_root")

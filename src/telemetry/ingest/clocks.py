@@ -17,6 +17,7 @@ hundred readings of a batch are looked at, so that the cost of a message stays w
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -35,6 +36,8 @@ _PER_BATCH: Final = 500
 _AT_MOST: Final = 250_000
 """Devices that are remembered; 60 MB. Further ones wait until some have been silent for an hour."""
 _PER_FLUSH: Final = 5_000
+"""Some 6 ms of CPU in which nothing else is done."""
+_BANDS_US: Final = [beyond_s * SECOND_US for beyond_s in BANDS_S]
 _RECEIPT_US: Final = SECOND_US // 10
 """A reading without `time` is dated to its receipt, or so little after it that no two are alike."""
 
@@ -47,7 +50,7 @@ class _Estimate:
         seen_us: receipt of the newest one.
         least_us: the least delay of the window.
         before_us: that of the window before it.
-        band: where the clock was counted: how many of BANDS_S it exceeds, negative when behind.
+        band: where the clock was counted: how many of BANDS_S it exceeds, negative when behind; 0 is not counted.
     """
 
     __slots__ = ("band", "before_us", "began_us", "least_us", "seen_us", "told_at_us", "told_us")
@@ -131,9 +134,10 @@ class Clocks:
         estimate = self._estimates.get(device)
         if estimate is None or (skew_us := estimate.skew_us) is None:
             return None
-        self._bands[estimate.band] -= 1
-        estimate.band = _band(skew_us)
-        self._bands[estimate.band] += 1
+        if (band := _band(skew_us)) != estimate.band:
+            self._bands[estimate.band] -= 1
+            self._bands[band] += 1
+            estimate.band = band
         if not estimate.is_news(skew_us):
             return None
         estimate.told_us, estimate.told_at_us = skew_us, estimate.seen_us
@@ -153,5 +157,5 @@ def _some(rows: Sequence[Row], step: int) -> Sequence[Row]:
 
 
 def _band(skew_us: int) -> int:
-    band = sum(abs(skew_us) > beyond_s * SECOND_US for beyond_s in BANDS_S)
+    band = bisect_left(_BANDS_US, abs(skew_us))
     return band if skew_us > 0 else -band

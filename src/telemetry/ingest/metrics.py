@@ -77,12 +77,21 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._broker_dropped = Counter(
+            "telemetry_ingest_broker_dropped_messages",
+            "Messages that the broker says it dropped, for us or for others",
+            registry=self.registry,
+        )
         self._skewed = Gauge(
             "telemetry_ingest_skewed_clocks",
             "Devices whose clocks are off by more than so many seconds",
             ["direction", "beyond_s"],
             registry=self.registry,
         )
+
+    def broker_dropped(self, messages: int) -> None:
+        """The broker says that it dropped so many more."""
+        self._broker_dropped.inc(messages)
 
     def skewed(self, counts: Iterable[tuple[str, int, int]]) -> None:
         """How many clocks are off: direction, seconds, devices."""

@@ -14,7 +14,6 @@ from prometheus_client import start_http_server
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
 from telemetry.ingest.accounts import Accounts
-from telemetry.ingest.clocks import Clocks
 from telemetry.ingest.devices import Devices
 from telemetry.ingest.intake import Intake
 from telemetry.ingest.metrics import Metrics
@@ -55,15 +54,21 @@ class _Ingest:
         self._metrics = metrics
         self._devices = Devices(settings)
         self._intake = Intake(settings.ingest)
-        self._subscriber = Subscriber(settings.mqtt, [f"{settings.mqtt.topic_root}/#"], self._intake.put)
+        self._subscriber = Subscriber(
+            settings.mqtt,
+            [f"{settings.mqtt.topic_root}/#"],
+            self._intake.put,
+            counters=settings.mqtt.dropped_counters,
+        )
         self._intake.flow = self._subscriber
         routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories))
         allowance = Allowance(settings.ingest.quarantine_per_device, metrics.not_kept)
         self._writer = Writer(settings, settings.mqtt.client_id, routes.clear, allowance)
         preparation = Preparation(settings.ingest, routes, self._devices)
-        clocks = Clocks()
-        self._accounts = Accounts(settings, clocks, metrics)
-        self._pipeline = Pipeline(self._intake, preparation, self._writer, self._subscriber.settle, metrics, clocks)
+        self._accounts = Accounts(settings, self._subscriber, metrics)
+        self._pipeline = Pipeline(
+            self._intake, preparation, self._writer, self._subscriber.settle, metrics, self._accounts.clocks
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         working = asyncio.create_task(self._work(), name="ingest")
@@ -85,6 +90,7 @@ class _Ingest:
     async def _work(self) -> None:
         await _require_schema(self._settings)
         await self._writer.open()
+        await self._accounts.open()
         log.info("ingest_starts", detail="Readings are taken in.", client_id=self._settings.mqtt.client_id)
         parts = [
             asyncio.create_task(self._pipeline.run(), name="pipeline"),
@@ -117,6 +123,7 @@ class _Ingest:
     async def _observe(self) -> None:
         while True:
             self._metrics.observe(self._subscriber.stats, self._intake.waiting)
+            self._accounts.note()
             await asyncio.sleep(_OBSERVE_S)
 
 
