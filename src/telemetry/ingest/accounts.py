@@ -24,7 +24,7 @@ from telemetry.store.link import Link
 log = structlog.get_logger()
 
 EVERY_S: Final = 10.0
-_LAST_WITHIN_S: Final = 1.0
+_LAST_WITHIN_S: Final = 0.5
 
 
 class Accounts:
