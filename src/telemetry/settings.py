@@ -134,6 +134,10 @@ class MqttSettings(Section):
         20_000, ge=20, le=65_535, description="Messages in flight that the broker may hold unacknowledged"
     )
     session_expiry: Duration = Field("7d", description="How long the broker keeps our messages while we are away")  # type: ignore[assignment]
+    dropped_counters: list[Annotated[str, Field(pattern=r"^\$SYS/[^#\x00]+$")]] = Field(
+        ["$SYS/broker/publish/messages/dropped", "$SYS/brokers/+/metrics/delivery/dropped/queue_full"],
+        description="Topics on which the broker counts what it dropped (Mosquitto, EMQX); an empty list asks for none",
+    )
     tls: TlsSettings = TlsSettings()
 
     @field_validator("topic_root")
@@ -156,6 +160,9 @@ class IngestSettings(Section):
     unknown_devices: Literal["auto", "quarantine"] = Field(
         "auto",
         description="auto registers a device on first sight; quarantine keeps its messages as unknown_device",
+    )
+    quarantine_per_device: int = Field(
+        1_000, ge=1, description="Refused readings of one device and hour whose bytes are kept; more are counted only"
     )
     metrics_host: str = Field("127.0.0.1", description="Address on which ingest shows its metrics")
     metrics_port: int = Field(9464, ge=0, le=65535, description="Port of /metrics of ingest; 0 = none")

@@ -48,6 +48,8 @@ _EXAMPLE = {
     "interval_s": 900.0,
     "first_seen": "2026-11-01T08:00:00Z",
     "updated_at": "2026-11-24T15:40:23Z",
+    "clock_skew_s": -0.213,
+    "clock_seen_at": "2026-11-24T15:30:00Z",
 }
 
 
@@ -87,23 +89,33 @@ class DeviceBody(BaseModel):
     summary="The registry of devices",
     **documented(
         {"meta": {"next": None}, "data": [_EXAMPLE]},
-        questions={"The first lamps": "/v1/devices?domain=lighting&limit=10"},
+        questions={
+            "The first lamps": "/v1/devices?domain=lighting&limit=10",
+            "Devices whose clock is off by a minute or more": "/v1/devices?min_clock_skew=60",
+        },
     ),
 )
 async def list_devices(
     service: TheService,
     domain: Annotated[tuple[str, ...], Query(description="Only devices at home in these domains. Repeatable.")] = (),
     zone: Zones = (),
+    min_clock_skew: Annotated[
+        float | None,
+        Query(ge=0, allow_inf_nan=False, description="Only devices whose clock is off by at least so many seconds."),
+    ] = None,
     limit: Limit = 1000,
     cursor: Cursor = None,
 ) -> Response:
-    """Devices in order of their ids. They are here once they were registered, or from their first reading on."""
+    """Devices in order of their ids. They are here once they were registered, or from their first reading on.
+    `clock_skew_s` is how far a device's clock seems to be off, in seconds: positive is ahead for certain, negative is
+    behind or late; null where nothing was measured. `clock_seen_at` is when the newest reading behind it was received.
+    """
     for name in domain:
         if name not in service.registry:
             raise InvalidQuery("domain", name, "there is no such domain", tuple(service.registry))
     (after,) = decode(cursor, str) or ("",)
     async with service.reading() as connection:
-        found = await registered.page(connection, domain, zone, after, page_size(service, limit))
+        found = await registered.page(connection, domain, zone, after, page_size(service, limit), min_clock_skew)
     return json_response(
         [_row(each) for each in found],
         {"next": encode([found[-1].device_id]) if len(found) == limit else None},
@@ -160,4 +172,5 @@ def _row(device: registered.Registered) -> dict[str, Any]:
         **asdict(device),
         "first_seen": format_utc(device.first_seen),
         "updated_at": format_utc(device.updated_at),
+        "clock_seen_at": None if device.clock_seen_at is None else format_utc(device.clock_seen_at),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -18,7 +18,7 @@ from telemetry.api.quarantine import UNKNOWN_DOMAIN
 from telemetry.api.service import TheService
 from telemetry.errors import InvalidQuery
 from telemetry.query.instants import format_instant, parse_zone
-from telemetry.query.ledger import Account, hours
+from telemetry.query.ledger import Account, Loss, hours, losses
 from telemetry.query.question import parse_range
 
 router = APIRouter(prefix="/v1", tags=["ledger"], route_class=StrictRoute)
@@ -49,6 +49,12 @@ _SUMS = {
                 "balanced": True,
                 "totals": _SUMS,
                 "domains": {"lighting": _SUMS},
+                "broker": {
+                    "messages_dropped": 12,
+                    "sessions_lost": 0,
+                    "counters_seen_at": "2026-11-24T16:35:12+01:00",
+                    "hours": [{"hour": "2026-11-24T16:00:00+01:00", "messages_dropped": 12, "sessions_lost": 0}],
+                },
             },
             "data": [{"hour": "2026-11-24T16:00:00+01:00", "domain": "lighting", **_SUMS}],
         },
@@ -65,6 +71,10 @@ async def ledger(
     """Readings per domain and hour of receipt, of every hour that the range touches. Each reading that was received is
     stored, a duplicate or quarantined: `received = stored + duplicate + quarantined`, and `imbalance` is what is
     missing. `merged` is the part of `stored` that completed a row that was there. `meta` has the totals.
+
+    `meta.broker` is what never reached the ledger, as far as the brokers tell, by the hour in which it was noticed:
+    messages that they dropped, for us or for others (null where no counter was ever seen, as `counters_seen_at`), and
+    sessions of ours that they forgot. It is for all domains.
     """
     allowed = (*service.registry, UNKNOWN_DOMAIN)
     for name in domain:
@@ -75,6 +85,7 @@ async def ledger(
     most = service.settings.api.max_values
     async with service.reading() as connection:
         found = await hours(connection, first, last, domain, most + 1)
+        lost, seen_at = await losses(connection, first, last)
     if len(found) > most:
         raise InvalidQuery("start", start, f"the answer would have more than {most:,} rows; ask for a shorter range")
     domains = sorted({each.domain for each in found})
@@ -85,6 +96,7 @@ async def ledger(
         "balanced": not any(each.imbalance for each in found),
         "totals": _totals(found),
         "domains": {name: _totals(each for each in found if each.domain == name) for name in domains},
+        "broker": _broker(lost, seen_at, shown),
     }
     return json_response([_row(each, shown) for each in found], meta)
 
@@ -95,6 +107,23 @@ def _row(account: Account, shown: ZoneInfo) -> dict[str, Any]:
         "domain": account.domain,
         **{side: getattr(account, side) for side in SIDES},
         "reasons": json.loads(account.reasons),
+    }
+
+
+def _broker(lost: Sequence[Loss], seen_at: datetime | None, shown: ZoneInfo) -> dict[str, Any]:
+    dropped = sum(each.messages_dropped for each in lost)
+    return {
+        "messages_dropped": None if seen_at is None else dropped,
+        "sessions_lost": sum(each.sessions_lost for each in lost),
+        "counters_seen_at": None if seen_at is None else format_instant(seen_at, shown),
+        "hours": [
+            {
+                "hour": format_instant(each.hour, shown),
+                "messages_dropped": each.messages_dropped,
+                "sessions_lost": each.sessions_lost,
+            }
+            for each in lost
+        ],
     }
 
 

@@ -79,7 +79,8 @@ async def list_quarantine(
     filters: Filtered, service: TheService, limit: Limit = 100, cursor: Cursor = None
 ) -> Response:
     """Entries, newest first. A payload is text where it is UTF-8, otherwise base64; `payload_encoding` says which. A
-    long one is cut off here and whole in `/v1/quarantine/{id}`.
+    long one is cut off here and whole in `/v1/quarantine/{id}`. Of a device that floods the service, only the first
+    refused readings of each hour are here; the ledger has counted all of them.
     """
     (before,) = decode(cursor, int) or (None,)
     async with service.reading() as connection:
@@ -108,7 +109,7 @@ async def list_quarantine(
     ),
 )
 async def summarise_quarantine(filters: Filtered, service: TheService) -> Response:
-    """Counts by domain and reason, with the first and the last time of receipt."""
+    """Counts of what is kept, by domain and reason, with the first and the last time of receipt."""
     async with service.reading() as connection:
         found = await quarantine.summary(connection, filters)
     return json_response(

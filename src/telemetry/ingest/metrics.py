@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -68,6 +69,38 @@ class Metrics:
         self._waiting = Gauge(
             "telemetry_ingest_waiting_messages", "Messages that no batch has taken yet", registry=self.registry
         )
+
+        self._not_kept = Counter(
+            "telemetry_ingest_quarantine_not_kept",
+            "Refused readings whose bytes were not kept, for their device had more than ingest.quarantine_per_device",
+            ["domain"],
+            registry=self.registry,
+        )
+
+        self._broker_dropped = Counter(
+            "telemetry_ingest_broker_dropped_messages",
+            "Messages that the broker says it dropped, for us or for others",
+            registry=self.registry,
+        )
+        self._skewed = Gauge(
+            "telemetry_ingest_skewed_clocks",
+            "Devices whose clocks are off by more than so many seconds",
+            ["direction", "beyond_s"],
+            registry=self.registry,
+        )
+
+    def broker_dropped(self, messages: int) -> None:
+        """The broker says that it dropped so many more."""
+        self._broker_dropped.inc(messages)
+
+    def skewed(self, counts: Iterable[tuple[str, int, int]]) -> None:
+        """How many clocks are off: direction, seconds, devices."""
+        for direction, beyond_s, devices in counts:
+            self._skewed.labels(direction, beyond_s).set(devices)
+
+    def not_kept(self, domain: str, readings: int) -> None:
+        """Refused readings were counted and not kept."""
+        self._not_kept.labels(domain).inc(readings)
 
     def observe(self, stats: SessionStats, waiting: int) -> None:
         """Takes over what the MQTT session counts."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import Final, Protocol
 
+from telemetry.ingest.clocks import Clocks
 from telemetry.ingest.intake import Intake
 from telemetry.ingest.metrics import Metrics
 from telemetry.ingest.preparation import Preparation
@@ -27,13 +28,20 @@ class Pipeline:
     """Prepares, writes and acknowledges batches in the order of their receipt."""
 
     def __init__(
-        self, intake: Intake, preparation: Preparation, writer: Writer, settle: Settle, metrics: Metrics
+        self,
+        intake: Intake,
+        preparation: Preparation,
+        writer: Writer,
+        settle: Settle,
+        metrics: Metrics,
+        clocks: Clocks,
     ) -> None:
         self._intake = intake
         self._preparation = preparation
         self._writer = writer
         self._settle = settle
         self._metrics = metrics
+        self._clocks = clocks
         self._prepared: asyncio.Queue[Batch | None] = asyncio.Queue(_AHEAD)
 
     async def run(self) -> None:
@@ -51,7 +59,9 @@ class Pipeline:
 
     async def _prepare(self) -> None:
         while arrivals := await self._intake.take():
-            await self._prepared.put(await self._preparation.batch(arrivals))
+            batch = await self._preparation.batch(arrivals)
+            self._clocks.observe(batch)
+            await self._prepared.put(batch)
         await self._prepared.put(None)
 
     async def _write(self) -> None:

@@ -125,6 +125,9 @@ class Preparation:
             attributes(good.said.extra)  # a device is registered for good readings only
         except Rejected as fault:
             _refuse(batch, good.route, good.source, good.received_us, fault)
+            if fault.reason in (Reason.CLOCK_FUTURE, Reason.CLOCK_PAST):
+                device = good.route.device_key or good.route.device_id or ""
+                batch.wrong_clocks.append((device, good.time_us, good.received_us))
             return
         if good.route.device_key is None:
             waiting.append(good)

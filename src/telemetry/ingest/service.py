@@ -14,6 +14,7 @@ from prometheus_client import start_http_server
 
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
+from telemetry.ingest.accounts import Accounts
 from telemetry.ingest.devices import Devices
 from telemetry.ingest.intake import Intake
 from telemetry.ingest.metrics import Metrics
@@ -22,6 +23,7 @@ from telemetry.ingest.preparation import Preparation
 from telemetry.ingest.routes import Routes
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import Settings
+from telemetry.store.allowance import Allowance
 from telemetry.store.failures import Failure, classify
 from telemetry.store.migrate import check
 from telemetry.store.writer import Writer
@@ -64,12 +66,21 @@ class _Ingest:
         self._metrics = metrics
         self._devices = Devices(settings)
         self._intake = Intake(settings.ingest)
-        self._subscriber = Subscriber(settings.mqtt, [f"{settings.mqtt.topic_root}/#"], self._intake.put)
+        self._subscriber = Subscriber(
+            settings.mqtt,
+            [f"{settings.mqtt.topic_root}/#"],
+            self._intake.put,
+            counters=settings.mqtt.dropped_counters,
+        )
         self._intake.flow = self._subscriber
         routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories))
-        self._writer = Writer(settings, settings.mqtt.client_id, on_connect=routes.clear)
+        allowance = Allowance(settings.ingest.quarantine_per_device, metrics.not_kept)
+        self._writer = Writer(settings, settings.mqtt.client_id, routes.clear, allowance)
         preparation = Preparation(settings.ingest, routes, self._devices)
-        self._pipeline = Pipeline(self._intake, preparation, self._writer, self._subscriber.settle, metrics)
+        self._accounts = Accounts(settings, self._subscriber, metrics)
+        self._pipeline = Pipeline(
+            self._intake, preparation, self._writer, self._subscriber.settle, metrics, self._accounts.clocks
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         working = asyncio.create_task(self._work(), name="ingest")
@@ -82,6 +93,7 @@ class _Ingest:
             for task in (working, stopping):
                 task.cancel()
             await asyncio.wait({working, stopping})
+            await self._accounts.close()
             await self._devices.close()
             await self._writer.close()
         if not working.cancelled():
@@ -90,11 +102,13 @@ class _Ingest:
     async def _work(self) -> None:
         await _require_schema(self._settings)
         await self._writer.open()
+        await self._accounts.open()
         log.info("ingest_starts", detail="Readings are taken in.", client_id=self._settings.mqtt.client_id)
         parts = [
             asyncio.create_task(self._pipeline.run(), name="pipeline"),
             asyncio.create_task(self._subscriber.run(), name="subscriber"),
             asyncio.create_task(self._observe(), name="observe"),
+            asyncio.create_task(self._accounts.run(), name="accounts"),
         ]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
@@ -121,6 +135,7 @@ class _Ingest:
     async def _observe(self) -> None:
         while True:
             self._metrics.observe(self._subscriber.stats, self._intake.waiting)
+            self._accounts.note()
             await asyncio.sleep(_OBSERVE_S)
 
 

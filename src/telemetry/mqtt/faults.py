@@ -107,6 +107,18 @@ def unsubscribed(codes: Sequence[SubAckReasonCode], filters: Sequence[str], addr
     return ConfigurationError(f"{sentence}; at least QoS 1 is needed, {_FILTERS}")
 
 
+def unwatched(codes: Sequence[SubAckReasonCode], counters: Sequence[str]) -> list[str]:
+    """The counters that the broker does not show us, each with its reason.
+
+    Raises:
+        ProtocolError: the SUBACK does not answer our SUBSCRIBE.
+    """
+    if len(codes) != len(counters):
+        raise violation(f"SUBACK answers {len(codes)} of {len(counters)} topic filters")
+    refused = SubAckReasonCode.UNSPECIFIED_ERROR.value
+    return [f"{name} ({_reason(code)})" for name, code in zip(counters, codes, strict=True) if code.value >= refused]
+
+
 def _insufficient(code: SubAckReasonCode) -> bool:
     """QoS 0 is as bad as a refusal: the broker would drop messages whenever we are away."""
     return code.value >= SubAckReasonCode.UNSPECIFIED_ERROR.value or code is SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE

@@ -13,7 +13,10 @@ from telemetry.errors import ConfigurationError
 from telemetry.settings import MqttSettings
 
 SUBSCRIBE_ID: Final = 1
-"""We send no other packet that needs an id of ours."""
+"""Of the SUBSCRIBE for what we are here for."""
+
+WATCH_ID: Final = 3
+"""Of the second SUBSCRIBE, for the broker's counters."""
 
 _LONGEST_KEEP_ALIVE: Final = 65_535
 _LONGEST_EXPIRY: Final = 0xFFFF_FFFF
@@ -58,6 +61,20 @@ def subscribe_packet(filters: Sequence[str], max_qos: QoS) -> SubscribePacket:
             f"one of these is no topic filter: {', '.join(map(_shown, filters))}; see mqtt.topic_root"
         ) from error
     return SubscribePacket(SUBSCRIBE_ID, wanted)
+
+
+def watch_packet(counters: Sequence[str]) -> SubscribePacket:
+    """Asks for the broker's counters. Their values are retained, and wanted after each reconnect.
+
+    Raises:
+        ConfigurationError: one of them is no topic filter.
+    """
+    try:
+        return SubscribePacket(WATCH_ID, [TopicFilter(name, max_qos=QoS.AT_MOST_ONCE) for name in counters])
+    except ValueError as error:
+        raise ConfigurationError(
+            f"one of these is no topic filter: {', '.join(counters)}; see mqtt.dropped_counters"
+        ) from error
 
 
 def _seconds(duration: timedelta, longest: int) -> int:

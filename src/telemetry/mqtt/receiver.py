@@ -9,6 +9,7 @@ import structlog
 from mqtt5 import DisconnectReasonCode, PubCompPacket, PubCompReasonCode, PublishPacket, PubRelPacket, QoS
 
 from telemetry.mqtt.acks import NOTHING, PUBACK, PUBREC, AckFrontier, encode
+from telemetry.mqtt.drops import SYSTEM, BrokerDrops
 from telemetry.mqtt.exactly_once import ExactlyOnce
 from telemetry.mqtt.faults import ProtocolError, malformed, violation
 from telemetry.mqtt.stats import SessionStats
@@ -26,12 +27,14 @@ class Receiver:
         receive_maximum: QoS 1 and 2 messages that may be unacknowledged; QoS 0 messages that may be unsettled.
         stats: where to count.
         output: where the packets go that are to be sent.
+        drops: where goes what the broker says of itself; such a message is neither numbered nor delivered.
     """
 
-    def __init__(self, receive_maximum: int, stats: SessionStats, output: list[bytes]) -> None:
+    def __init__(self, receive_maximum: int, stats: SessionStats, output: list[bytes], drops: BrokerDrops) -> None:
         self._receive_maximum = receive_maximum
         self._stats = stats
         self._output = output
+        self._drops = drops
         self._frontier = AckFrontier()
         self._exactly_once = ExactlyOnce()
         self._window = receive_maximum
@@ -108,6 +111,9 @@ class Receiver:
     def _accept_at_most_once(self, packet: PublishPacket) -> bool:
         if packet.duplicate:
             raise malformed("PUBLISH of QoS 0 with the DUP flag")
+        if packet.topic.startswith(SYSTEM):
+            self._drops.take(packet.topic, packet.payload)
+            return False
         if self._frontier.unsettled >= self._receive_maximum:
             self._stats.qos0_dropped += 1
             return False

@@ -17,6 +17,9 @@ Window.   The broker may have as many QoS 1 and 2 messages unacknowledged as the
           sends more is not thrown out, because Mosquitto 2.0 does so under load; instead nothing more is read while
           more is unsettled than that, so memory is bounded by the Receive Maximum and one read. QoS 0 knows no
           window: beyond as many unsettled messages it is dropped, and counted.
+Counters. What the broker says of itself (`$SYS/…`) is asked for by a second SUBSCRIBE, once the first one is granted: a
+          broker that refuses it, or even leaves us for it, costs us the counters and no message. It comes at QoS 0, is
+          taken out before it would get a number, and is never delivered (`drops.py`).
 QoS 2.    PUBREC is the acknowledgement that waits for the frontier; PUBREL is answered at once (`exactly_once.py`).
 Errors.   Whatever the broker does wrong ends the connection with one sentence in `ended`, never with an exception.
 
@@ -47,12 +50,21 @@ from mqtt5 import (
 )
 
 from telemetry.errors import ConfigurationError, TelemetryError, Unavailable
+from telemetry.mqtt.drops import BrokerDrops
 from telemetry.mqtt.faults import ProtocolError, disconnected, malformed, refused, unsubscribed, violation
 from telemetry.mqtt.keep_alive import KeepAlive
-from telemetry.mqtt.opening import SUBSCRIBE_ID, connect_packet, keep_alive_s, session_expiry_s, subscribe_packet
+from telemetry.mqtt.opening import (
+    SUBSCRIBE_ID,
+    WATCH_ID,
+    connect_packet,
+    keep_alive_s,
+    session_expiry_s,
+    subscribe_packet,
+)
 from telemetry.mqtt.reader import PacketReader
 from telemetry.mqtt.receiver import Receiver
 from telemetry.mqtt.stats import SessionStats
+from telemetry.mqtt.watch import Watch
 from telemetry.settings import MqttSettings
 
 log = structlog.get_logger()
@@ -81,14 +93,22 @@ class Session:
         settings: the broker and our session with it.
         filters: topic filters to subscribe to after each CONNACK.
         max_qos: the highest QoS at which messages may come.
+        counters: topic filters of what the broker says that it dropped; it may refuse them.
 
     Attributes:
+        drops: what these counters tell.
         state: where the present connection stands.
         ended: why the last one ended; None where it was our own will or the network's.
         stats: the counters.
     """
 
-    def __init__(self, settings: MqttSettings, filters: Sequence[str], max_qos: QoS = QoS.AT_LEAST_ONCE) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        filters: Sequence[str],
+        max_qos: QoS = QoS.AT_LEAST_ONCE,
+        counters: Sequence[str] = (),
+    ) -> None:
         self.state = State.IDLE
         self.ended: TelemetryError | None = None
         self.stats = SessionStats()
@@ -96,8 +116,10 @@ class Session:
         self._address = f"{settings.host}:{settings.port}"
         self._filters = tuple(filters)
         self._subscribe = subscribe_packet(self._filters, max_qos).write()
+        self._watch = Watch(counters, self._address)
+        self.drops = BrokerDrops(counters)
         self._output: list[bytes] = []
-        self._receiver = Receiver(settings.receive_maximum, self.stats, self._output)
+        self._receiver = Receiver(settings.receive_maximum, self.stats, self._output, self.drops)
         self._reader = PacketReader()
         self._keep_alive = KeepAlive(keep_alive_s(settings), 0.0)
         self._epoch = 0
@@ -114,6 +136,10 @@ class Session:
     def is_overrun(self) -> bool:
         """Whether the broker has sent more than it may, so that reading must wait until some of it is settled."""
         return self._receiver.is_overrun
+
+    def expect_session(self) -> None:
+        """The broker should know our session, from a process before this one: its absence is a loss."""
+        self._known = True
 
     def connect(self, now: float) -> int:
         """Begins an epoch on a fresh connection; returns its number."""
@@ -136,6 +162,7 @@ class Session:
         self.stats.connected = False
         self._receiver.begin_epoch()
         self._output.clear()
+        self._watch.connection_lost()
 
     def disconnect(self, reason: DisconnectReasonCode = DisconnectReasonCode.NORMAL_DISCONNECTION) -> None:
         """Takes leave; the broker keeps the session for as long as CONNECT asked it to."""
@@ -270,12 +297,17 @@ class Session:
         self._known = True
 
     def _on_suback(self, packet: SubAckPacket, now: float) -> None:
+        if self._watch.pending and packet.packet_id == WATCH_ID:
+            self._watch.answered(packet.reason_codes)
+            return
         if self.state is not State.SUBSCRIBING or packet.packet_id != SUBSCRIBE_ID:
             raise violation(f"SUBACK for {packet.packet_id} while we were {self.state.value}")
         if fault := unsubscribed(packet.reason_codes, self._filters, self._address):
             raise fault
         self.state = State.READY
         self.stats.connected = True
+        if question := self._watch.ask():
+            self._output.append(question)
 
     def _on_pubrel(self, packet: PubRelPacket, now: float) -> None:
         self._receiver.release(packet)
@@ -288,7 +320,11 @@ class Session:
             raise violation("DISCONNECT of a broker with a session expiry interval")
         # To a broker that has taken leave nothing is said any more.
         self.state = State.ENDED
-        raise disconnected(packet, self._address, self._settings.client_id)
+        error = disconnected(packet, self._address, self._settings.client_id)
+        if self._watch.pending and isinstance(error, ConfigurationError):
+            # Our own topics were granted, so it is for the counters that we are thrown out; without them we may stay.
+            raise Unavailable(str(error))
+        raise error
 
     def _end(self, error: TelemetryError) -> None:
         self.ended = error

@@ -15,6 +15,7 @@ from mqtt5 import QoS
 from telemetry.errors import TelemetryError, Unavailable
 from telemetry.mqtt.backoff import Backoff
 from telemetry.mqtt.connection import CLOSE_WITHIN_S, Connection, Deliver
+from telemetry.mqtt.drops import BrokerDrops
 from telemetry.mqtt.faults import TakenOver
 from telemetry.mqtt.session import Session, State
 from telemetry.mqtt.stats import SessionStats
@@ -43,6 +44,7 @@ class Subscriber:
             It must not block. What it raises ends `run`.
         max_qos: the highest QoS at which messages may come. Below EXACTLY_ONCE the broker sends QoS 2 messages as
             QoS 1, which is as safe here, for the store recognises duplicates, and saves half of the packets.
+        counters: topic filters of what the broker says that it dropped; it may refuse them.
     """
 
     def __init__(
@@ -52,11 +54,12 @@ class Subscriber:
         deliver: Deliver,
         *,
         max_qos: QoS = QoS.AT_LEAST_ONCE,
+        counters: Sequence[str] = (),
     ) -> None:
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
         self._deliver = deliver
-        self._session = Session(settings, filters, max_qos)
+        self._session = Session(settings, filters, max_qos, counters=counters)
         self._connection: Connection | None = None
         self._backoff = Backoff(0.1, 30.0)
         # Two processes with one client id throw each other out: whoever is thrown out leaves the other one in peace.
@@ -70,6 +73,15 @@ class Subscriber:
         """The counters, up to date."""
         self._count_pause()
         return self._session.stats
+
+    @property
+    def drops(self) -> BrokerDrops:
+        """What the broker says that it dropped."""
+        return self._session.drops
+
+    def expect_session(self) -> None:
+        """As in `Session`; before `run`."""
+        self._session.expect_session()
 
     async def run(self) -> None:
         """Keeps the session connected until `close`.

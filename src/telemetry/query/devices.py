@@ -11,20 +11,28 @@ from datetime import datetime
 from telemetry.query.database import Connection
 from telemetry.query.sql import identifier
 
-_COLUMNS = "device_id, domain, name, zone, latitude, longitude, interval_s, first_seen, updated_at"
+_COLUMNS = """
+    device_id, domain, name, zone, latitude, longitude, interval_s, first_seen, updated_at, skew_s, seen_at
+"""
+_RELATION = "devices LEFT JOIN device_clocks USING (device_id)"
 _PAGE = f"""
-SELECT {_COLUMNS} FROM devices
+SELECT {_COLUMNS} FROM {_RELATION}
 WHERE ($1::text[] IS NULL OR domain = ANY ($1)) AND ($2::text[] IS NULL OR zone = ANY ($2))
-  AND device_id COLLATE "C" > $3
+  AND device_id COLLATE "C" > $3 AND ($5::float8 IS NULL OR abs(skew_s) >= $5)
 ORDER BY device_id COLLATE "C"
 LIMIT $4
 """
-_ONE = f"SELECT {_COLUMNS} FROM devices WHERE device_id = $1"
+_ONE = f"SELECT {_COLUMNS} FROM {_RELATION} WHERE device_id = $1"
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A device as the registry has it; see the table `devices`."""
+    """A device as the registry has it; see the tables `devices` and `device_clocks`.
+
+    Attributes:
+        clock_skew_s: positive is ahead of our clock; None where none was measured, as of a device that sends no time.
+        clock_seen_at: receipt of the newest reading behind it.
+    """
 
     device_id: str
     domain: str
@@ -35,13 +43,24 @@ class Registered:
     interval_s: float | None
     first_seen: datetime
     updated_at: datetime
+    clock_skew_s: float | None
+    clock_seen_at: datetime | None
 
 
 async def page(
-    connection: Connection, domains: Sequence[str], zones: Sequence[str], after: str, limit: int
+    connection: Connection,
+    domains: Sequence[str],
+    zones: Sequence[str],
+    after: str,
+    limit: int,
+    min_skew_s: float | None = None,
 ) -> list[Registered]:
-    """Devices in order of their ids, behind `after`; of all domains and zones where none is named."""
-    rows = await connection.fetch(_PAGE, list(domains) or None, list(zones) or None, after, limit)
+    """Devices in order of their ids, behind `after`; of all domains and zones where none is named.
+
+    Args:
+        min_skew_s: only those whose clock is off by at least that, ahead or behind.
+    """
+    rows = await connection.fetch(_PAGE, list(domains) or None, list(zones) or None, after, limit, min_skew_s)
     return [Registered(*row) for row in rows]
 
 

@@ -15,6 +15,13 @@ WHERE hour > $1::timestamptz - interval '1 hour' AND hour < $2 AND ($3::text[] I
 ORDER BY hour, domain
 LIMIT $4
 """
+_LOSSES = """
+SELECT hour, messages_dropped, sessions_lost
+FROM broker_losses_hourly
+WHERE hour > $1::timestamptz - interval '1 hour' AND hour < $2
+ORDER BY hour
+"""
+_COUNTERS_SEEN = "SELECT max(seen_at) FROM broker_counters"
 _IMBALANCES = """
 SELECT domain, sum(CASE outcome WHEN 'received' THEN readings WHEN 'merged' THEN 0 ELSE -readings END)::bigint
 FROM ledger
@@ -42,6 +49,27 @@ class Account:
     quarantined: int
     reasons: str
     imbalance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What the brokers lost, as far as they tell, by the hour in which it was noticed.
+
+    Attributes:
+        messages_dropped: for whomever; that is all that a broker says.
+        sessions_lost: times that a broker had forgotten our session, and with it what it held.
+    """
+
+    hour: datetime
+    messages_dropped: int
+    sessions_lost: int
+
+
+async def losses(connection: Connection, start: datetime, end: datetime) -> tuple[list[Loss], datetime | None]:
+    """The hours with losses that overlap `[start, end)`, and when a counter of a broker was seen last."""
+    rows = await connection.fetch(_LOSSES, start, end)
+    seen: datetime | None = await connection.fetchval(_COUNTERS_SEEN)
+    return [Loss(*row) for row in rows], seen
 
 
 async def hours(

@@ -151,6 +151,8 @@ class Batch:
         received: readings by domain, `unknown` where the topic names none.
         readings: by domain, those that can be stored.
         refused: those that cannot.
+        wrong_clocks: of those refused for their time: the device's key, or its id where that is not known; the time
+            and that of receipt in µs since 1970.
         id: tells whether a commit whose answer was lost took place.
     """
 
@@ -160,6 +162,7 @@ class Batch:
     received: Counter[str] = field(default_factory=Counter)
     readings: dict[str, Readings] = field(default_factory=dict)
     refused: list[Quarantined] = field(default_factory=list)
+    wrong_clocks: list[tuple[int | str, int, int]] = field(default_factory=list)
     id: uuid.UUID = field(default_factory=uuid.uuid4)
 
     def quarters(self) -> Iterator[tuple[str, int]]:

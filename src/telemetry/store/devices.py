@@ -82,4 +82,8 @@ async def register(database: asyncpg.Connection, domains: Mapping[str, str]) -> 
 
 async def remove(database: asyncpg.Connection, device_id: str) -> bool:
     """Removes a device; False where there is none. The caller makes sure that no readings carry its key."""
-    return await database.execute("DELETE FROM devices WHERE device_id = $1", device_id) == "DELETE 1"
+    statement = """
+        WITH clock AS (DELETE FROM device_clocks WHERE device_id = $1)
+        DELETE FROM devices WHERE device_id = $1
+    """
+    return await database.execute(statement, device_id) == "DELETE 1"

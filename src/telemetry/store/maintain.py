@@ -145,6 +145,7 @@ class Upkeep:
 
     async def _delete_quarantine(self) -> int:
         before = datetime.now(UTC) - self._settings.retention.quarantine
+        await self._database.execute("DELETE FROM device_clocks WHERE seen_at < $1", before)
         tag = await self._database.execute("DELETE FROM quarantine WHERE received_at < $1", before)
         return int(tag.rpartition(" ")[2])
 

@@ -16,6 +16,7 @@ import asyncpg
 
 from telemetry.errors import Unavailable
 from telemetry.settings import Settings
+from telemetry.store.allowance import Allowance, Choice
 from telemetry.store.batch import DUPLICATE, RECEIVED, Batch, Quarantined
 from telemetry.store.careful import store_carefully
 from telemetry.store.copy import PATIENCE_S, Counts, copy, store_new
@@ -51,14 +52,18 @@ class Writer:
     Args:
         worker: name in the ledger; the client id of its MQTT session. Two processes of that name never write at once.
         on_connect: called with each new connection, when what is remembered of the database may be wrong.
+        allowance: how much of what is refused leaves its bytes in quarantine; that of the settings if None.
     """
 
-    def __init__(self, settings: Settings, worker: str, on_connect: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: Settings, worker: str, on_connect: Callable[[], None], allowance: Allowance | None = None
+    ) -> None:
         self._worker = worker
+        self._allowance = allowance or Allowance(settings.ingest.quarantine_per_device)
         self._on_connect = on_connect
         self._link = Link(settings, "ingest", self._prepare)
         self._days: set[tuple[str, int]] = set()
-        self._in_doubt: tuple[Batch, Counts] | None = None
+        self._in_doubt: tuple[Batch, Counts, Choice] | None = None
         self._expect_known = False
 
     async def open(self) -> None:
@@ -118,8 +123,11 @@ class Writer:
         if self._in_doubt is None:
             return None
         committed = await database.fetchval("SELECT batch FROM ingest_commits WHERE worker = $1", self._worker)
-        (doubtful, counts), self._in_doubt = self._in_doubt, None
-        return counts if doubtful is batch and committed == batch.id else None
+        (doubtful, counts, choice), self._in_doubt = self._in_doubt, None
+        if doubtful is not batch or committed != batch.id:
+            return None
+        self._allowance.charge(choice)
+        return counts
 
     async def _ensure_partitions(self, database: asyncpg.Connection, batch: Batch) -> None:
         days = {(domain, quarter // DAY_US) for domain, quarter in batch.quarters()}
@@ -138,21 +146,23 @@ class Writer:
             for domain, received in batch.received.items():
                 counts[domain, RECEIVED] += received
             counts = +counts  # without those that are 0
-            await self._account(database, batch, counts, refused)
+            choice = self._allowance.choose(refused, batch.received_us)
+            await self._account(database, batch, counts, choice.kept)
         except BaseException:
             if not database.is_closed():
                 await transaction.rollback()
             raise
-        self._in_doubt = batch, counts
+        self._in_doubt = batch, counts, choice
         await transaction.commit()
         self._in_doubt = None
+        self._allowance.charge(choice)
         return counts
 
     async def _account(
-        self, database: asyncpg.Connection, batch: Batch, counts: Counts, refused: list[Quarantined]
+        self, database: asyncpg.Connection, batch: Batch, counts: Counts, kept: list[Quarantined]
     ) -> None:
-        if refused:
-            await copy(database, "quarantine", _QUARANTINE, refused)
+        if kept:
+            await copy(database, "quarantine", _QUARANTINE, kept)
         quarters = list(batch.quarters())
         entries = sorted(counts.items())
         await database.execute(

@@ -65,6 +65,24 @@ async def test_devices_are_filtered_and_paged(client: httpx.AsyncClient, city: C
 
 
 @pytest.mark.asyncio
+async def test_devices_show_their_clocks_and_are_filtered_by_them(
+    client: httpx.AsyncClient, city: City, connection: asyncpg.Connection
+) -> None:
+    seen = datetime(2026, 11, 20, 10, tzinfo=UTC)
+    clocks = [("lamp-1", 61.5, seen), ("lamp-2", -60.0, seen), ("lamp-3", 59.9, seen), ("stranger", 1e9, seen)]
+    await connection.copy_records_to_table("device_clocks", records=clocks)
+    answer = (await client.get("/v1/devices", params={"min_clock_skew": 60})).json()
+    found = [(row["device_id"], row["clock_skew_s"], row["clock_seen_at"]) for row in answer["data"]]
+    assert found == [("lamp-1", 61.5, "2026-11-20T10:00:00Z"), ("lamp-2", -60.0, "2026-11-20T10:00:00Z")]
+    unmeasured = (await client.get("/v1/devices/lamp-4")).json()["data"]
+    assert (unmeasured["clock_skew_s"], unmeasured["clock_seen_at"]) == (None, None)
+    for wrong in ("-1", "nan", "inf", "much"):
+        refused = await client.get("/v1/devices", params={"min_clock_skew": wrong})
+        assert refused.status_code == 422
+        assert refused.json()["parameter"] == "min_clock_skew"
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("device_id", "body", "parameter"),
     [

@@ -87,3 +87,27 @@ async def test_imbalance_is_shown_by_ledger_and_metrics(
     text = (await client.get("/metrics")).text
     assert 'telemetry_ledger_imbalance{domain="parking"} 2.0' in text
     assert 'telemetry_ledger_imbalance{domain="lighting"} 0.0' in text
+
+
+@pytest.mark.asyncio
+async def test_losses_of_the_broker_are_beside_the_ledger_of_the_hours_asked_for(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    unseen = (await client.get("/v1/ledger", params=DAY)).json()["meta"]["broker"]
+    assert unseen == {"messages_dropped": None, "sessions_lost": 0, "counters_seen_at": None, "hours": []}
+    losses = [
+        (TEN, "broker:1883", "a", "messages_dropped", 12),
+        (ELEVEN, "broker:1883", "a", "sessions_lost", 1),
+        (datetime(2026, 11, 20, 12, tzinfo=UTC), "broker:1883", "a", "messages_dropped", 99),
+    ]
+    await connection.copy_records_to_table("broker_losses", records=losses)
+    await connection.execute("INSERT INTO broker_counters VALUES ('broker:1883', 'a', '$SYS/x', 111, $1)", ELEVEN)
+    assert (await client.get("/v1/ledger", params=DAY)).json()["meta"]["broker"] == {
+        "messages_dropped": 12,
+        "sessions_lost": 1,
+        "counters_seen_at": "2026-11-20T11:00:00+00:00",
+        "hours": [
+            {"hour": "2026-11-20T10:00:00+00:00", "messages_dropped": 12, "sessions_lost": 0},
+            {"hour": "2026-11-20T11:00:00+00:00", "messages_dropped": 0, "sessions_lost": 1},
+        ],
+    }

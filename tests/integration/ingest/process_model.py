@@ -15,6 +15,7 @@ import asyncpg
 from mqtt5 import PublishPacket, QoS
 
 from telemetry.domains import Registry
+from telemetry.ingest.clocks import Clocks
 from telemetry.ingest.devices import Devices
 from telemetry.ingest.intake import Intake
 from telemetry.ingest.metrics import Metrics
@@ -78,7 +79,7 @@ class Process:
         self._devices = Devices(settings)
         self.writer = GatedWriter(settings, routes, written)
         preparation = Preparation(settings.ingest, routes, self._devices)
-        pipeline = Pipeline(self._intake, preparation, self.writer, self._settle, Metrics())
+        pipeline = Pipeline(self._intake, preparation, self.writer, self._settle, Metrics(), Clocks())
         self._taken = 0
         self._pipeline = asyncio.create_task(pipeline.run())
 

@@ -45,8 +45,13 @@ def pubrel(packet_id: int) -> bytes:
 class FarSide:
     """Drives a session and sees what it says; `now` is moved by hand."""
 
-    def __init__(self, configured: MqttSettings | None = None, filters: Sequence[str] = FILTERS) -> None:
-        self.session = Session(configured or settings(), filters, Q2)
+    def __init__(
+        self,
+        configured: MqttSettings | None = None,
+        filters: Sequence[str] = FILTERS,
+        counters: Sequence[str] = (),
+    ) -> None:
+        self.session = Session(configured or settings(), filters, Q2, counters=counters)
         self.now = 1000.0
         self.epoch = 0
         self._wire = b""

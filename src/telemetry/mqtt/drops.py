@@ -1,0 +1,55 @@
+"""What the broker says that it dropped: counters that it publishes below `$SYS/` and that begin anew when it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+SYSTEM: Final = "$SYS/"
+"""Where brokers speak of themselves. No filter of ours for readings matches it, for wildcards pass over `$`."""
+
+_AT_MOST: Final = 100
+_LARGEST: Final = 2**63
+
+
+class BrokerDrops:
+    """The counters, and what they rose by.
+
+    Args:
+        filters: topic filters of the counters; other topics of the broker's are passed over.
+
+    Attributes:
+        values: the newest value by topic. What is put here beforehand is where the counters stood when they were last
+            seen; a counter that was never seen counts from its first value on.
+        total: messages dropped since.
+    """
+
+    def __init__(self, filters: Sequence[str] = ()) -> None:
+        self._filters = [name.split("/") for name in filters]
+        self.values: dict[str, int] = {}
+        self.total = 0
+
+    def take(self, topic: str, payload: bytes) -> None:
+        """Takes a message of the broker about itself; what is no number is passed over."""
+        value = _number(payload)
+        if value is None or not any(_matches(levels, topic.split("/")) for levels in self._filters):
+            return
+        if topic not in self.values and len(self.values) >= _AT_MOST:
+            return
+        before = self.values.get(topic, value)
+        # A counter that fell has begun anew: at least what it shows now was dropped since.
+        self.total += value - before if value >= before else value
+        self.values[topic] = value
+
+
+def _number(payload: bytes) -> int | None:
+    try:
+        value = int(payload)
+    except ValueError:
+        return None
+    return value if 0 <= value < _LARGEST else None
+
+
+def _matches(levels: Sequence[str], topic: Sequence[str]) -> bool:
+    """Whether a filter without `#` matches a topic."""
+    return len(levels) == len(topic) and all(level in ("+", name) for level, name in zip(levels, topic, strict=True))
