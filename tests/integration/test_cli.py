@@ -67,7 +67,7 @@ def test_database_commands_tell_the_state(environment: dict[str, str], engine: E
     assert telemetry(environment, "db", "migrate").stdout == "nothing to do\n"
     shown = telemetry(environment, "db", "status").stdout
     assert f"engine: {engine}" in shown
-    assert "0007_waste" in shown
+    assert "0008_ingest_sessions" in shown
     assert telemetry(environment, "db", "check").returncode == 0
 
 

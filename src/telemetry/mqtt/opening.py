@@ -1,4 +1,4 @@
-"""How a connection is opened: the CONNECT and the SUBSCRIBE that the settings ask for."""
+"""How a connection is opened: the CONNECT, SUBSCRIBE and UNSUBSCRIBE that the settings ask for."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from mqtt5 import ConnectPacket, QoS, RetainHandling, SubscribePacket, TopicFilter
+from mqtt5 import ConnectPacket, QoS, RetainHandling, SubscribePacket, TopicFilter, UnsubscribePacket
 
 from telemetry.errors import ConfigurationError
 from telemetry.settings import MqttSettings
 
 SUBSCRIBE_ID: Final = 1
-"""We send no other packet that needs an id of ours."""
+UNSUBSCRIBE_ID: Final = 2
+"""We send no other packets that need an id of ours."""
 
 _LONGEST_KEEP_ALIVE: Final = 65_535
 _LONGEST_EXPIRY: Final = 0xFFFF_FFFF
@@ -57,6 +58,11 @@ def subscribe_packet(filters: Sequence[str], max_qos: QoS) -> SubscribePacket:
             f"one of these is no topic filter: {', '.join(filters)}; see mqtt.topic_root"
         ) from error
     return SubscribePacket(SUBSCRIBE_ID, wanted)
+
+
+def unsubscribe_packet(filters: Sequence[str]) -> UnsubscribePacket:
+    """Ends subscriptions of former times; what the broker holds for them already still comes."""
+    return UnsubscribePacket(UNSUBSCRIBE_ID, list(filters))
 
 
 def _seconds(duration: timedelta, longest: int) -> int:

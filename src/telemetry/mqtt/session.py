@@ -44,12 +44,22 @@ from mqtt5 import (
     PubRelPacket,
     QoS,
     SubAckPacket,
+    UnsubAckPacket,
+    UnsubAckReasonCode,
 )
 
 from telemetry.errors import ConfigurationError, TelemetryError, Unavailable
 from telemetry.mqtt.faults import ProtocolError, disconnected, malformed, refused, unsubscribed, violation
 from telemetry.mqtt.keep_alive import KeepAlive
-from telemetry.mqtt.opening import SUBSCRIBE_ID, connect_packet, keep_alive_s, session_expiry_s, subscribe_packet
+from telemetry.mqtt.opening import (
+    SUBSCRIBE_ID,
+    UNSUBSCRIBE_ID,
+    connect_packet,
+    keep_alive_s,
+    session_expiry_s,
+    subscribe_packet,
+    unsubscribe_packet,
+)
 from telemetry.mqtt.reader import PacketReader
 from telemetry.mqtt.receiver import Receiver
 from telemetry.mqtt.stats import SessionStats
@@ -79,8 +89,9 @@ class Session:
 
     Args:
         settings: the broker and our session with it.
-        filters: topic filters to subscribe to after each CONNACK.
+        filters: topic filters to subscribe to after each CONNACK; none only takes what the broker holds.
         max_qos: the highest QoS at which messages may come.
+        stale: topic filters of former times, to be ended after each CONNACK.
 
     Attributes:
         state: where the present connection stands.
@@ -88,14 +99,21 @@ class Session:
         stats: the counters.
     """
 
-    def __init__(self, settings: MqttSettings, filters: Sequence[str], max_qos: QoS = QoS.AT_LEAST_ONCE) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        filters: Sequence[str],
+        max_qos: QoS = QoS.AT_LEAST_ONCE,
+        stale: Sequence[str] = (),
+    ) -> None:
         self.state = State.IDLE
         self.ended: TelemetryError | None = None
         self.stats = SessionStats()
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
         self._filters = tuple(filters)
-        self._subscribe = subscribe_packet(self._filters, max_qos).write()
+        self._subscribe = subscribe_packet(self._filters, max_qos).write() if self._filters else b""
+        self._unsubscribe = unsubscribe_packet(stale).write() if stale else b""
         self._output: list[bytes] = []
         self._receiver = Receiver(settings.receive_maximum, self.stats, self._output)
         self._reader = PacketReader()
@@ -236,6 +254,9 @@ class Session:
             raise violation("CONNACK with an authentication method, and we had named none")
         self._keep_alive.obey(packet.server_keep_alive)
         self._resume(packet)
+        if not self._filters:
+            self._begin()
+            return
         self.state = State.SUBSCRIBING
         self._answer_by = now + ANSWER_WITHIN_S
         if packet.max_packet_size is not None and len(self._subscribe) > packet.max_packet_size:
@@ -274,8 +295,29 @@ class Session:
             raise violation(f"SUBACK for {packet.packet_id} while we were {self.state.value}")
         if fault := unsubscribed(packet.reason_codes, self._filters, self._address):
             raise fault
+        self._begin()
+
+    def _begin(self) -> None:
+        """We have the subscriptions that we want; those that we no longer want are ended."""
         self.state = State.READY
         self.stats.connected = True
+        if self._unsubscribe:
+            self._output.append(self._unsubscribe)
+        else:
+            self.stats.arranged = True
+
+    def _on_unsuback(self, packet: UnsubAckPacket, now: float) -> None:
+        if self.state is not State.READY or not self._unsubscribe or packet.packet_id != UNSUBSCRIBE_ID:
+            raise violation(f"UNSUBACK while we were {self.state.value}, for no UNSUBSCRIBE of ours")
+        failed = UnsubAckReasonCode.UNSPECIFIED_ERROR.value
+        self.stats.arranged = all(code.value < failed for code in packet.reason_codes)
+        if not self.stats.arranged:
+            log.warning(
+                "mqtt_unsubscribe_refused",
+                detail="The broker goes on with subscriptions that we no longer want: messages come twice.",
+                broker=self._address,
+                client_id=self._settings.client_id,
+            )
 
     def _on_pubrel(self, packet: PubRelPacket, now: float) -> None:
         self._receiver.release(packet)
@@ -309,6 +351,7 @@ class Session:
 _HANDLERS: Final[dict[type, Callable[[Session, Any, float], None]]] = {
     ConnAckPacket: Session._on_connack,
     SubAckPacket: Session._on_suback,
+    UnsubAckPacket: Session._on_unsuback,
     PubRelPacket: Session._on_pubrel,
     PingRespPacket: Session._on_pingresp,
     DisconnectPacket: Session._on_disconnect,

@@ -43,6 +43,7 @@ class Subscriber:
             It must not block. What it raises ends `run`.
         max_qos: the highest QoS at which messages may come. Below EXACTLY_ONCE the broker sends QoS 2 messages as
             QoS 1, which is as safe here, for the store recognises duplicates, and saves half of the packets.
+        stale: topic filters that the session had in former times; the broker is asked to end them.
     """
 
     def __init__(
@@ -52,11 +53,12 @@ class Subscriber:
         deliver: Deliver,
         *,
         max_qos: QoS = QoS.AT_LEAST_ONCE,
+        stale: Sequence[str] = (),
     ) -> None:
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
         self._deliver = deliver
-        self._session = Session(settings, filters, max_qos)
+        self._session = Session(settings, filters, max_qos, stale)
         self._connection: Connection | None = None
         self._backoff = Backoff(0.1, 30.0)
         # Two processes with one client id throw each other out: whoever is thrown out leaves the other one in peace.

@@ -152,6 +152,7 @@ class Batch:
         received: readings by domain, `unknown` where the topic names none.
         readings: by domain, those that can be stored.
         refused: those that cannot.
+        left: messages that another session takes; they are acknowledged and in no account.
         id: tells whether a commit whose answer was lost took place.
     """
 
@@ -161,6 +162,7 @@ class Batch:
     received: Counter[str] = field(default_factory=Counter)
     readings: dict[str, Readings] = field(default_factory=dict)
     refused: list[Quarantined] = field(default_factory=list)
+    left: int = 0
     id: uuid.UUID = field(default_factory=uuid.uuid4)
 
     def days(self) -> Iterator[tuple[str, int]]:

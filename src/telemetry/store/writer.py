@@ -71,6 +71,8 @@ class Writer:
         Raises:
             ConfigurationError: a fault of ours that no patience cures; nothing of the batch is settled.
         """
+        if not batch.received:
+            return Counts()
         return await self._link.call(lambda database: self._settle(database, batch))
 
     async def close(self) -> None:

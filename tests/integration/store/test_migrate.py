@@ -27,9 +27,9 @@ def with_folder(settings: Settings, folder: Path) -> Settings:
 
 @pytest.mark.asyncio
 async def test_migrate_makes_everything_once(empty: Settings, engine: Engine) -> None:
-    assert [each.state for each in (await status(empty))[1]] == ["pending"] * 7
+    assert [each.state for each in (await status(empty))[1]] == ["pending"] * 8
     assert "run `telemetry db migrate`" in (await check(empty))[0]
-    assert len(await migrate(empty)) == 7
+    assert len(await migrate(empty)) == 8
     assert await migrate(empty) == []
     assert await check(empty) == []
     recorded, migrations = await status(empty)
@@ -40,7 +40,7 @@ async def test_migrate_makes_everything_once(empty: Settings, engine: Engine) ->
 @pytest.mark.asyncio
 async def test_two_runners_at_once_apply_everything_once(empty: Settings) -> None:
     applied = await asyncio.gather(migrate(empty), migrate(empty))
-    assert sorted(len(each) for each in applied) == [0, 7]
+    assert sorted(len(each) for each in applied) == [0, 8]
 
 
 @pytest.mark.asyncio
