@@ -38,7 +38,11 @@ class Page(Collector):
 
     def add_process(self, name: str, pipe: Connection) -> None:
         """Shows a child process; one that does not answer in time is left out. Replaces the one of that name."""
-        self._sources[name] = lambda: _asked(pipe)
+        self._sources[f"process {name}"] = lambda: _asked(pipe)
+
+    def remove(self, worker: str) -> None:
+        """Shows a session of this process no more."""
+        del self._sources[worker]
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is may change."""

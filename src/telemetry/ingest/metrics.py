@@ -29,6 +29,18 @@ _COUNTED = {
 }
 
 
+class WorkerMetrics:
+    """What a supervisor knows of one worker process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.restarts = Counter(
+            "telemetry_ingest_worker_restarts",
+            "Times that the process died and was started again",
+            registry=self.registry,
+        )
+
+
 class Metrics:
     """The metrics of one session; whoever shows them adds whose they are (`exposition.py`)."""
 

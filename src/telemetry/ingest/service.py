@@ -97,6 +97,7 @@ async def _empty_former(settings: Settings, everybody: list[Share], page: Page, 
             await _Ingest(settings, Share(former.client_id, ()), former.filters, mine, page).run(stop)
         finally:
             await mine.close()
+            page.remove(former.client_id)
 
     try:
         found = await unless(stop, look())

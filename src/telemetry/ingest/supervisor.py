@@ -21,6 +21,7 @@ from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
 from telemetry.ingest.children import die_with
 from telemetry.ingest.exposition import Page, shown
+from telemetry.ingest.metrics import WorkerMetrics
 from telemetry.ingest.shares import shares
 from telemetry.mqtt.backoff import Backoff
 from telemetry.settings import Settings
@@ -73,6 +74,8 @@ class _Supervisor:
     async def _keep(self, number: int) -> None:
         """Keeps one worker running."""
         backoff = Backoff(1.0, 30.0, floor=0.1)
+        metrics = WorkerMetrics()
+        self._page.add(str(number), metrics.registry)
         while True:
             began = time.monotonic()
             process = await self._start(number)
@@ -92,6 +95,7 @@ class _Supervisor:
                 retry_s=round(delay, 2),
             )
             await asyncio.sleep(delay)
+            metrics.restarts.inc()
 
     async def _start(self, number: int) -> asyncio.subprocess.Process:
         mine, its = Pipe()
