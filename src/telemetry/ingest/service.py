@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -26,7 +25,7 @@ from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import Settings
 from telemetry.store.failures import Failure, classify
 from telemetry.store.migrate import check
-from telemetry.store.sessions import Former, Sessions
+from telemetry.store.sessions import Known, Sessions
 from telemetry.store.writer import Writer
 
 log = structlog.get_logger()
@@ -63,7 +62,7 @@ async def _take(settings: Settings, share: Share, everybody: list[Share], page: 
     """One session from its announcement to its end."""
     sessions = Sessions(settings)
 
-    async def announce() -> list[str]:
+    async def announce() -> Known:
         await _require_schema(settings)
         if share.strays:
             # It may leave a message only if the session of its domain was there when the message came.
@@ -71,9 +70,9 @@ async def _take(settings: Settings, share: Share, everybody: list[Share], page: 
         return await sessions.announce(share.client_id, share.filters)
 
     try:
-        stale = await unless(stop, announce())
-        if stale is not None:
-            await _Ingest(settings, share, stale, sessions, page).run(stop)
+        known = await unless(stop, announce())
+        if known is not None:
+            await _Ingest(settings, share, known, sessions, page).run(stop)
     finally:
         await sessions.close()
 
@@ -83,18 +82,20 @@ async def _empty_former(settings: Settings, everybody: list[Share], page: Page, 
     present = [share.client_id for share in everybody]
     sessions = Sessions(settings)
 
-    async def look() -> list[Former]:
+    async def look() -> list[Known]:
         await _require_schema(settings)
         await sessions.wait_for(present)
         return await sessions.former(present)
 
-    async def empty(former: Former) -> None:
+    async def empty(former: Known) -> None:
         log.warning(
-            "ingest_session_former", detail="A session is used no more; what it holds is taken.", **former._asdict()
+            "ingest_session_former",
+            detail="A session is used no more; what it holds is taken.",
+            client_id=former.client_id,
         )
         mine = Sessions(settings)
         try:
-            await _Ingest(settings, Share(former.client_id, ()), former.filters, mine, page).run(stop)
+            await _Ingest(settings, Share(former.client_id, ()), former, mine, page).run(stop)
         finally:
             await mine.close()
             page.remove(former.client_id)
@@ -109,7 +110,7 @@ async def _empty_former(settings: Settings, everybody: list[Share], page: Page, 
 class _Ingest:
     """The parts of one session, wired."""
 
-    def __init__(self, settings: Settings, share: Share, stale: Sequence[str], sessions: Sessions, page: Page) -> None:
+    def __init__(self, settings: Settings, share: Share, known: Known, sessions: Sessions, page: Page) -> None:
         settings = settings.model_copy(update={"mqtt": settings.mqtt.model_copy(update={"client_id": share.client_id})})
         self._share = share
         self._sessions = sessions
@@ -118,7 +119,9 @@ class _Ingest:
         page.add(share.client_id, self._metrics.registry)
         self._devices = Devices(settings)
         self._intake = Intake(settings.ingest)
-        self._subscriber = Subscriber(settings.mqtt, share.filters, self._intake.put, stale=stale)
+        self._subscriber = Subscriber(
+            settings.mqtt, share.filters, self._intake.put, stale=known.filters, known=known.subscribed
+        )
         self._intake.flow = self._subscriber
         routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories), share.strays)
         self._writer = Writer(settings, share.client_id, on_connect=routes.clear)

@@ -92,6 +92,7 @@ class Session:
         filters: topic filters to subscribe to after each CONNACK; none only takes what the broker holds.
         max_qos: the highest QoS at which messages may come.
         stale: topic filters of former times, to be ended after each CONNACK.
+        known: whether the broker had the session in former times, so that it is lost if the broker does not know it.
 
     Attributes:
         state: where the present connection stands.
@@ -105,6 +106,7 @@ class Session:
         filters: Sequence[str],
         max_qos: QoS = QoS.AT_LEAST_ONCE,
         stale: Sequence[str] = (),
+        known: bool = False,
     ) -> None:
         self.state = State.IDLE
         self.ended: TelemetryError | None = None
@@ -119,7 +121,7 @@ class Session:
         self._reader = PacketReader()
         self._keep_alive = KeepAlive(keep_alive_s(settings), 0.0)
         self._epoch = 0
-        self._known = False
+        self._known = known
         self._greeting = b""
         self._answer_by = math.inf
 

@@ -44,6 +44,7 @@ class Subscriber:
         max_qos: the highest QoS at which messages may come. Below EXACTLY_ONCE the broker sends QoS 2 messages as
             QoS 1, which is as safe here, for the store recognises duplicates, and saves half of the packets.
         stale: topic filters that the session had in former times; the broker is asked to end them.
+        known: whether the broker had the session in former times.
     """
 
     def __init__(
@@ -54,11 +55,12 @@ class Subscriber:
         *,
         max_qos: QoS = QoS.AT_LEAST_ONCE,
         stale: Sequence[str] = (),
+        known: bool = False,
     ) -> None:
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
         self._deliver = deliver
-        self._session = Session(settings, filters, max_qos, stale)
+        self._session = Session(settings, filters, max_qos, stale, known)
         self._connection: Connection | None = None
         self._backoff = Backoff(0.1, 30.0)
         # Two processes with one client id throw each other out: whoever is thrown out leaves the other one in peace.

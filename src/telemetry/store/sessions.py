@@ -14,11 +14,17 @@ from telemetry.store.link import Link
 _LOOK_EVERY_S: Final = 0.2
 
 
-class Former(NamedTuple):
-    """A session that is used no more."""
+class Known(NamedTuple):
+    """What is on record of a session.
+
+    Attributes:
+        filters: what the broker may have for it beside what is wanted now.
+        subscribed: whether the broker has had it already.
+    """
 
     client_id: str
     filters: tuple[str, ...]
+    subscribed: bool
 
 
 class Sessions:
@@ -29,24 +35,26 @@ class Sessions:
         self._everything = f"{settings.mqtt.topic_root}/#"
         self._link = Link(settings, "ingest sessions")
 
-    async def announce(self, client_id: str, filters: Sequence[str]) -> list[str]:
-        """Records a session before it subscribes; returns the filters that the broker may still have for it."""
+    async def announce(self, client_id: str, filters: Sequence[str]) -> Known:
+        """Records a session before it subscribes; returns what was on record."""
 
-        async def work(database: asyncpg.Connection) -> list[str]:
+        async def work(database: asyncpg.Connection) -> Known:
             # Both stay on record until the broker has confirmed which of them it has.
-            known: list[str] = await database.fetchval(
+            row = await database.fetchrow(
                 """
                 INSERT INTO ingest_sessions AS s (client_id, base, filters) VALUES ($1, $2, $3)
                 ON CONFLICT (client_id) DO UPDATE SET base = excluded.base, filters = ARRAY(
                     SELECT DISTINCT unnest(s.filters || excluded.filters)
                 )
-                RETURNING filters
+                RETURNING filters, subscribed_at IS NOT NULL AS subscribed
                 """,
                 client_id,
                 self._base,
                 list(filters),
             )
-            return [each for each in known if each not in filters]
+            assert row is not None
+            stale = tuple(each for each in row["filters"] if each not in filters)
+            return Known(client_id, stale, row["subscribed"])
 
         return await self._link.call(work)
 
@@ -78,17 +86,22 @@ class Sessions:
         while await self._link.call(missing):  # noqa: ASYNC110 - other processes subscribe
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def former(self, present: Collection[str]) -> list[Former]:
+    async def former(self, present: Collection[str]) -> list[Known]:
         """The sessions on record beside those that are used now."""
 
-        async def work(database: asyncpg.Connection) -> list[Former]:
+        async def work(database: asyncpg.Connection) -> list[Known]:
             rows = await database.fetch(
-                "SELECT client_id, filters FROM ingest_sessions WHERE base = $1 AND client_id <> ALL ($2)",
+                """
+                SELECT client_id, filters, subscribed_at IS NOT NULL AS subscribed FROM ingest_sessions
+                WHERE base = $1 AND client_id <> ALL ($2)
+                """,
                 self._base,
                 list(present),
             )
             # Before there was this record, there was one kind of session.
-            return [Former(row["client_id"], tuple(row["filters"]) or (self._everything,)) for row in rows]
+            return [
+                Known(row["client_id"], tuple(row["filters"]) or (self._everything,), row["subscribed"]) for row in rows
+            ]
 
         return await self._link.call(work)
 
