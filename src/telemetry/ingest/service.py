@@ -51,10 +51,10 @@ async def run(settings: Settings, stop: asyncio.Event, worker: int = 1, report_t
     divided = shares(settings, list(load_domains(settings.domains.directories)))
     everybody = [share for one in divided for share in one]
     page = Page()
-    work = [_take(settings, share, everybody, page, stop) for share in divided[worker - 1]]
-    if worker == len(divided):
-        work.append(_empty_former(settings, everybody, page, stop))
     with shown(page, settings) if report_to is None else told(page, report_to):
+        work = [_take(settings, share, everybody, page, stop) for share in divided[worker - 1]]
+        if worker == len(divided):
+            work.append(_empty_former(settings, everybody, page, stop))
         await together(work)
 
 

@@ -14,14 +14,13 @@ from typing import Final, TypeAlias
 
 import asyncpg
 
-from telemetry.errors import Unavailable
 from telemetry.settings import Settings
 from telemetry.store.batch import DUPLICATE, RECEIVED, Batch, Quarantined
 from telemetry.store.careful import store_carefully
 from telemetry.store.copy import PATIENCE_S, Counts, copy, store_new
 from telemetry.store.failures import Failure, classify
 from telemetry.store.layout import EPOCH, HOUR_US
-from telemetry.store.link import Link
+from telemetry.store.link import Link, Occupied
 from telemetry.store.maintain import ensure_partitions
 
 Store: TypeAlias = Callable[[asyncpg.Connection, Batch], Awaitable[tuple[Counts, list[Quarantined]]]]
@@ -94,8 +93,9 @@ class Writer:
             """
         )
         if not await database.fetchval("SELECT pg_try_advisory_lock($1, hashtext($2))", _LOCKS, self._worker):
-            raise Unavailable(
-                f"another process ingests as {self._worker}; stop it, or give this one an mqtt.client_id of its own"
+            raise Occupied(
+                f"another process ingests as {self._worker}; this one waits until it ends. If both are meant to work, "
+                "give each an mqtt.client_id of its own"
             )
 
     async def _settle(self, database: asyncpg.Connection, batch: Batch) -> Counts:

@@ -146,7 +146,8 @@ async def test_second_process_of_the_same_name_waits_and_takes_over(
         names = await first.subscribed(SESSIONS)
         second = await stack.enter_async_context(supervised(settings, "--workers", "2"))
         for name in names:
-            await second.says(f"another process ingests as {name}")
+            await second.says(f"another process ingests as {name};")
+        assert '"stands_by"' in second.said
         assert sum((await second.samples("telemetry_ingest_mqtt_connected")).values()) == 0
         await publish(settings, range(100))
         await stored(connection, 100)
