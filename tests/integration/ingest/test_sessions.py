@@ -96,3 +96,21 @@ async def test_former_session_of_another_ingest_is_left_alone(settings: Settings
     finally:
         await mine.close()
         await theirs.close()
+
+
+@pytest.mark.asyncio
+async def test_wait_ends_when_every_session_has_subscribed(settings: Settings) -> None:
+    sessions, others = Sessions(settings), Sessions(settings)
+    try:
+        waiting = asyncio.create_task(sessions.wait_for(["a", "b"]))
+        for name in ("a", "b"):
+            await others.announce(name, [f"{name}/#"])
+            await asyncio.sleep(0.5)
+            assert not waiting.done()
+            if name == "a":
+                await others.confirm("a", ["a/#"])
+        await others.confirm("b", ["b/#"])
+        await asyncio.wait_for(waiting, 10)
+    finally:
+        await sessions.close()
+        await others.close()
