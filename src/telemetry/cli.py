@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -151,13 +153,40 @@ def demo(
 
 
 @app.command()
-def ingest() -> None:
-    """Take readings in from the broker until told to stop."""
-    from telemetry.ingest import service
+def ingest(
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that share the messages out (ingest.workers); see ingest.share for how"),
+    ] = None,
+    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
+    report_to: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Take readings in from the broker until told to stop.
 
-    settings = _settings()
+    With several workers this process supervises them: it starts again what dies, passes SIGTERM on, and shows the
+    metrics of all. Their number may change from one start to the next: sessions at the broker that are used no more are
+    emptied by themselves.
+    """
+    from telemetry.ingest import service, supervisor
+
+    settings = _settings(ingest__workers=workers)
     service.collect_garbage_rarely()
-    _run(lambda stop: service.run(settings, stop))
+    if worker is not None:
+        pipe = None if report_to is None else Connection(report_to)
+        _run(lambda stop: service.run(settings, stop, worker, pipe))
+    elif settings.ingest.workers > 1:
+        arguments = [*_before_command(), "ingest", "--workers", str(settings.ingest.workers)]
+        _run(lambda stop: supervisor.run(settings, arguments, stop))
+    else:
+        _run(lambda stop: service.run(settings, stop))
+
+
+def _before_command() -> list[str]:
+    """The arguments that another process needs before the command to read the same settings."""
+    config = ["--config", str(_given.config)] if _given.config is not None else []
+    return config + [
+        part for name, value in _given.overrides.items() for part in ("--set", f"{name}={json.dumps(value)}")
+    ]
 
 
 @app.command()

@@ -126,6 +126,11 @@ class MqttSettings(Section):
         pattern=r"^[A-Za-z0-9._:-]{1,128}$",
         description="Name of the persistent session; one per process that ingests",
     )
+    share_group: str | None = Field(
+        None,
+        pattern=r"^[^/+#\x00]+$",
+        description="Group of the shared subscription where ingest.share is broker; none = the client_id",
+    )
     topic_root: str = Field(
         "city/v1", pattern=r"^[^+#\x00]+$", description="Topics are {topic_root}/{domain}/{device_id}"
     )
@@ -151,6 +156,14 @@ class MqttSettings(Section):
 class IngestSettings(Section):
     """From message to committed row."""
 
+    workers: int = Field(1, ge=1, le=64, description="Processes that ingest together, under one supervisor")
+    share: Literal["topics", "broker"] = Field(
+        "topics",
+        description="How workers divide the messages: by domain, or by a shared subscription of the broker",
+    )
+    strays: Literal["quarantine", "ignore"] = Field(
+        "quarantine", description="What several workers do with messages of topics that name no domain"
+    )
     batch_rows: int = Field(5_000, ge=1, le=60_000, description="A batch is closed at this many messages")
     batch_bytes: Size = Field("4MiB", description="… or at this many payload bytes")  # type: ignore[assignment]
     batch_age: Duration = Field("100ms", description="… or at this age of its first message, whichever comes first")  # type: ignore[assignment]

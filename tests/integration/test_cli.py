@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -67,7 +68,7 @@ def test_database_commands_tell_the_state(environment: dict[str, str], engine: E
     assert telemetry(environment, "db", "migrate").stdout == "nothing to do\n"
     shown = telemetry(environment, "db", "status").stdout
     assert f"engine: {engine}" in shown
-    assert "0007_waste" in shown
+    assert "0008_ingest_sessions" in shown
     assert telemetry(environment, "db", "check").returncode == 0
 
 
@@ -151,3 +152,14 @@ async def test_ingest_without_tables_says_what_to_do(
     done = telemetry(environment, "ingest")
     assert done.returncode == 1
     assert "run `telemetry db migrate`" in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ingest_whose_metrics_have_no_port_ends_with_one_sentence(environment: dict[str, str], workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment["TELEMETRY_INGEST__METRICS_PORT"] = str(taken.getsockname()[1])
+        done = telemetry(environment, "ingest", "--workers", workers)
+    assert done.returncode == 1
+    assert done.stderr.startswith("the metrics of ingest cannot be shown on 127.0.0.1:")
+    assert "never awaited" not in done.stderr

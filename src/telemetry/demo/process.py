@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from telemetry.errors import TelemetryError
+from telemetry.ingest.children import die_with
 
-_PR_SET_PDEATHSIG: Final = 1
 _STOP_S: Final = 20.0
-_LIBC = ctypes.CDLL(None)
 
 
 class ProcessDied(TelemetryError):
@@ -48,7 +45,7 @@ class DemoProcess:
                 stderr=output,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=die_with(os.getpid()),
             )
         return cls(name, process, log)
 
@@ -87,17 +84,3 @@ def _fresh(log: Path) -> BinaryIO:
     if log.exists():
         log.replace(log.with_suffix(".log.1"))
     return log.open("wb")
-
-
-def _die_with(parent: int) -> Callable[[], None]:
-    """What the child does before it becomes the command: it asks the kernel to be killed when the demo is.
-
-    Nothing is lost by that: what was not committed was not acknowledged either, and the broker sends it again.
-    """
-
-    def before_exec() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec

@@ -38,7 +38,6 @@ class Accounts:
         self.clocks = Clocks()
         self._broker = f"{settings.mqtt.host}:{settings.mqtt.port}"
         self._worker = settings.mqtt.client_id
-        self._subscriber = subscriber
         self._losses = Losses(subscriber.drops, subscriber.stats, metrics.broker_dropped)
         self._metrics = metrics
         self._link = Link(settings, "ingest accounts")
@@ -53,8 +52,6 @@ class Accounts:
             _give_up(error)
             return
         self._losses.resume(former)
-        if former.had_session:
-            self._subscriber.expect_session()
 
     def note(self) -> None:
         """Takes over what the session has counted."""

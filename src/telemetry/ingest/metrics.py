@@ -10,17 +10,19 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from telemetry.mqtt.stats import SessionStats
 from telemetry.store.batch import Batch
 from telemetry.store.copy import Counts
+from telemetry.store.layout import TIME
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _ROWS = (1, 10, 100, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 60_000)
-_SESSION = {
+_AGES = (1, 5, 15, 60, 300, 900, 3_600, 21_600, 86_400, 604_800)
+_STATES = {
     "connected": ("mqtt_connected", "Whether the broker has accepted us and we are subscribed"),
     "in_flight": ("mqtt_in_flight_messages", "Messages that are delivered and not yet acknowledged"),
-    "reconnects": ("mqtt_reconnects", "Connections after the first, since the process began"),
-    "sessions_lost": (
-        "mqtt_sessions_lost",
-        "Connections at which our session was gone: messages may be missing",
-    ),
+}
+_COUNTED = {
+    "messages_received": ("mqtt_messages_received", "Messages that the broker delivered, repeated ones included"),
+    "reconnects": ("mqtt_reconnects", "Connections after the first"),
+    "sessions_lost": ("mqtt_sessions_lost", "Connections at which our session was gone: messages may be missing"),
     "qos0_dropped": ("mqtt_qos0_dropped", "QoS 0 messages that were not taken because too much was unsettled"),
     "window_overruns": ("mqtt_window_overruns", "Messages that the broker sent beyond our Receive Maximum"),
     "protocol_errors": ("mqtt_protocol_errors", "Connections that ended because the broker broke MQTT 5"),
@@ -28,13 +30,30 @@ _SESSION = {
 }
 
 
+class WorkerMetrics:
+    """What a supervisor knows of one worker process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.restarts = Counter(
+            "telemetry_ingest_worker_restarts",
+            "Times that the process died and was started again",
+            registry=self.registry,
+        )
+
+
 class Metrics:
-    """The metrics of one process of ingest."""
+    """The metrics of one session; whoever shows them adds whose they are (`exposition.py`)."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._messages = Counter(
             "telemetry_ingest_messages", "Messages that were settled and acknowledged", registry=self.registry
+        )
+        self._left = Counter(
+            "telemetry_ingest_messages_left",
+            "Messages that were acknowledged and left to the session of their domain",
+            registry=self.registry,
         )
         self._readings = Counter(
             "telemetry_ingest_readings",
@@ -59,13 +78,24 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self._age = Histogram(
+            "telemetry_ingest_reading_age_seconds",
+            "From the time that a reading names to its commit, of the last reading of each domain in a batch",
+            buckets=_AGES,
+            registry=self.registry,
+        )
         self._size = Histogram(
             "telemetry_ingest_batch_messages", "Messages of a batch", buckets=_ROWS, registry=self.registry
         )
-        self._session = {
+        self._states = {
             name: Gauge(f"telemetry_ingest_{metric}", text, registry=self.registry)
-            for name, (metric, text) in _SESSION.items()
+            for name, (metric, text) in _STATES.items()
         }
+        self._counters = {
+            name: Counter(f"telemetry_ingest_{metric}", text, registry=self.registry)
+            for name, (metric, text) in _COUNTED.items()
+        }
+        self._counted = dict.fromkeys(_COUNTED, 0.0)
         self._waiting = Gauge(
             "telemetry_ingest_waiting_messages", "Messages that no batch has taken yet", registry=self.registry
         )
@@ -104,18 +134,26 @@ class Metrics:
 
     def observe(self, stats: SessionStats, waiting: int) -> None:
         """Takes over what the MQTT session counts."""
-        for name, gauge in self._session.items():
+        for name, gauge in self._states.items():
             gauge.set(getattr(stats, name))
+        for name, counter in self._counters.items():
+            now: float = getattr(stats, name)
+            counter.inc(now - self._counted[name])
+            self._counted[name] = now
         self._waiting.set(waiting)
 
     def settled(self, batch: Batch, counts: Counts, commit_s: float) -> None:
         """A batch is committed."""
         messages = batch.end - batch.first
-        self._messages.inc(messages)
+        self._messages.inc(messages - batch.left)
+        self._left.inc(batch.left)
         self._size.observe(messages)
         self._commit.observe(commit_s)
-        lag = max(0.0, time.time() - batch.received_us / 1e6)
+        now = time.time()
+        lag = max(0.0, now - batch.received_us / 1e6)
         self._lag.set(lag)
         self._visible.observe(lag)
+        for good in batch.readings.values():
+            self._age.observe(max(0.0, now - good.entries[-1][TIME] / 1e6))
         for (domain, outcome), readings in counts.items():
             self._readings.labels(domain, outcome).inc(readings)

@@ -173,7 +173,10 @@ class Preparation:
         _readings(batch, route.sort).add((*head, *filled.values()))
 
     def _refuse_message(self, batch: Batch, route: Route, message: Message, received_us: int) -> None:
-        """Refuses a message without a look at its payload."""
+        """Refuses or leaves a message without a look at its payload."""
+        if route.left:
+            batch.left += 1
+            return
         batch.received[route.domain] += 1
         fault = route.fault or Rejected(
             Reason.OVERSIZE,

@@ -54,9 +54,10 @@ class Route:
         domain: its name, as the ledger has it.
         device_key: None until the device is known to be registered.
         fault: why no message of this topic can be a reading.
+        left: another session has the same messages and stores them; this one only acknowledges them. `sort` is None.
     """
 
-    __slots__ = ("device_id", "device_key", "domain", "fault", "sort")
+    __slots__ = ("device_id", "device_key", "domain", "fault", "left", "sort")
 
     def __init__(self, sort: Sort | None, device_id: str | None, fault: Rejected | None = None) -> None:
         self.sort = sort
@@ -64,13 +65,22 @@ class Route:
         self.device_id = device_id
         self.device_key: int | None = None
         self.fault = fault
+        self.left = False
 
 
 class Routes(dict[str, Route]):
-    """The routes of the topics seen so far; a new topic is understood when it is first asked for."""
+    """The routes of the topics seen so far; a new topic is understood when it is first asked for.
 
-    def __init__(self, root: str, registry: Registry) -> None:
+    Args:
+        strays: everything that names a domain is left, because a session of that domain has it.
+    """
+
+    def __init__(self, root: str, registry: Registry, strays: bool = False) -> None:
         super().__init__()
+        self._left: Route | None = None
+        if strays:
+            self._left = Route(None, None)
+            self._left.left = True
         self._root = f"{root}/"
         self._sorts = {name: Sort(registry[name]) for name in registry}
 
@@ -84,6 +94,8 @@ class Routes(dict[str, Route]):
     def _understand(self, topic: str) -> Route:
         parts = topic.removeprefix(self._root).split("/") if topic.startswith(self._root) else []
         sort = self._sorts.get(parts[0]) if parts else None
+        if sort is not None and self._left is not None:
+            return self._left
         if sort is None or len(parts) != 2:
             allowed = ", ".join(self._sorts)
             detail = f"a topic is {self._root}{{domain}}/{{device_id}} with one of the domains {allowed}"

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from typing import Final
 
 import structlog
-from prometheus_client import start_http_server
 
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
 from telemetry.ingest.accounts import Accounts
 from telemetry.ingest.devices import Devices
+from telemetry.ingest.exposition import Page, shown, told
 from telemetry.ingest.intake import Intake
 from telemetry.ingest.metrics import Metrics
 from telemetry.ingest.pipeline import Pipeline
 from telemetry.ingest.preparation import Preparation
 from telemetry.ingest.routes import Routes
+from telemetry.ingest.shares import Share, shares
+from telemetry.ingest.tasks import together, unless
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import Settings
 from telemetry.store.allowance import Allowance
 from telemetry.store.failures import Failure, classify
 from telemetry.store.migrate import check
+from telemetry.store.sessions import Known, Sessions
 from telemetry.store.writer import Writer
 
 log = structlog.get_logger()
@@ -34,17 +37,77 @@ GRACE: Final = timedelta(seconds=4)
 """For what was received before the end is told to be committed; what is not is delivered again."""
 _RETRY_S: Final = 1.0
 _OBSERVE_S: Final = 0.2
+_SILENCE_S: Final = 5.0
+"""A session whose broker has sent nothing for so long, with nothing in flight, holds nothing."""
 
 
-async def run(settings: Settings, stop: asyncio.Event) -> None:
+async def run(settings: Settings, stop: asyncio.Event, worker: int = 1, report_to: Connection | None = None) -> None:
     """Ingests until told to stop; waits for a database or a broker that is away.
+
+    Args:
+        worker: which of `ingest.workers` this process is, from 1.
+        report_to: the supervisor that shows the metrics of all workers; without one they are shown here.
 
     Raises:
         ConfigurationError: a setting, the schema or the broker's rights are wrong. Nothing unsettled is acknowledged.
     """
-    metrics = Metrics()
-    with _shown(metrics, settings):
-        await _Ingest(settings, metrics).run(stop)
+    divided = shares(settings, list(load_domains(settings.domains.directories)))
+    everybody = [share for one in divided for share in one]
+    page = Page()
+    with shown(page, settings) if report_to is None else told(page, report_to):
+        work = [_take(settings, share, everybody, page, stop) for share in divided[worker - 1]]
+        if worker == len(divided):
+            work.append(_empty_former(settings, everybody, page, stop))
+        await together(work)
+
+
+async def _take(settings: Settings, share: Share, everybody: list[Share], page: Page, stop: asyncio.Event) -> None:
+    """One session from its announcement to its end."""
+    sessions = Sessions(settings)
+
+    async def announce() -> Known:
+        await _require_schema(settings)
+        if share.strays:
+            # It may leave a message only if the session of its domain was there when the message came.
+            await sessions.wait_for([each.client_id for each in everybody if not each.strays])
+        return await sessions.announce(share.client_id, share.filters)
+
+    try:
+        known = await unless(stop, announce())
+        if known is not None:
+            await _Ingest(settings, share, known, sessions, page).run(stop)
+    finally:
+        await sessions.close()
+
+
+async def _empty_former(settings: Settings, everybody: list[Share], page: Page, stop: asyncio.Event) -> None:
+    """Takes what sessions hold that are used no more, once those that are used have subscribed, and gives them up."""
+    present = [share.client_id for share in everybody]
+    sessions = Sessions(settings)
+
+    async def look() -> list[Known]:
+        await _require_schema(settings)
+        await sessions.wait_for(present)
+        return await sessions.former(present)
+
+    async def empty(former: Known) -> None:
+        log.warning(
+            "ingest_session_former",
+            detail="A session is used no more; what it holds is taken.",
+            client_id=former.client_id,
+        )
+        mine = Sessions(settings)
+        try:
+            await _Ingest(settings, Share(former.client_id, ()), former, mine, page).run(stop)
+        finally:
+            await mine.close()
+            page.remove(former.client_id)
+
+    try:
+        found = await unless(stop, look())
+    finally:
+        await sessions.close()
+    await together([empty(former) for former in found or []])
 
 
 def collect_garbage_rarely() -> None:
@@ -59,40 +122,47 @@ def collect_garbage_rarely() -> None:
 
 
 class _Ingest:
-    """The parts of one process, wired."""
+    """The parts of one session, wired."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._settings = settings
-        self._metrics = metrics
+    def __init__(self, settings: Settings, share: Share, known: Known, sessions: Sessions, page: Page) -> None:
+        settings = settings.model_copy(update={"mqtt": settings.mqtt.model_copy(update={"client_id": share.client_id})})
+        self._share = share
+        self._sessions = sessions
+        self._emptied = asyncio.Event()
+        self._metrics = Metrics()
+        page.add(share.client_id, self._metrics.registry)
         self._devices = Devices(settings)
         self._intake = Intake(settings.ingest)
         self._subscriber = Subscriber(
             settings.mqtt,
-            [f"{settings.mqtt.topic_root}/#"],
+            share.filters,
             self._intake.put,
-            counters=settings.mqtt.dropped_counters,
+            counters=settings.mqtt.dropped_counters if share.watches else (),
+            stale=known.filters,
+            known=known.subscribed,
         )
         self._intake.flow = self._subscriber
-        routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories))
-        allowance = Allowance(settings.ingest.quarantine_per_device, metrics.not_kept)
-        self._writer = Writer(settings, settings.mqtt.client_id, routes.clear, allowance)
+        routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories), share.strays)
+        allowance = Allowance(settings.ingest.quarantine_per_device, self._metrics.not_kept)
+        self._writer = Writer(settings, share.client_id, routes.clear, allowance)
         preparation = Preparation(settings.ingest, routes, self._devices)
-        self._accounts = Accounts(settings, self._subscriber, metrics)
+        self._accounts = Accounts(settings, self._subscriber, self._metrics)
         self._pipeline = Pipeline(
-            self._intake, preparation, self._writer, self._subscriber.settle, metrics, self._accounts.clocks
+            self._intake, preparation, self._writer, self._subscriber.settle, self._metrics, self._accounts.clocks
         )
 
     async def run(self, stop: asyncio.Event) -> None:
+        """Takes in until told to stop; a session that is only emptied, until it holds nothing."""
         working = asyncio.create_task(self._work(), name="ingest")
-        stopping = asyncio.create_task(stop.wait(), name="stop")
+        ending = [asyncio.create_task(event.wait(), name="stop") for event in (stop, self._emptied)]
         try:
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, *ending}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 await self._finish(working)
         finally:
-            for task in (working, stopping):
+            for task in (working, *ending):
                 task.cancel()
-            await asyncio.wait({working, stopping})
+            await asyncio.wait({working, *ending})
             await self._accounts.close()
             await self._devices.close()
             await self._writer.close()
@@ -100,15 +170,15 @@ class _Ingest:
             working.result()
 
     async def _work(self) -> None:
-        await _require_schema(self._settings)
         await self._writer.open()
         await self._accounts.open()
-        log.info("ingest_starts", detail="Readings are taken in.", client_id=self._settings.mqtt.client_id)
+        log.info("ingest_starts", detail="Readings are taken in.", client_id=self._share.client_id)
         parts = [
             asyncio.create_task(self._pipeline.run(), name="pipeline"),
             asyncio.create_task(self._subscriber.run(), name="subscriber"),
             asyncio.create_task(self._observe(), name="observe"),
             asyncio.create_task(self._accounts.run(), name="accounts"),
+            asyncio.create_task(self._record(), name="record"),
         ]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
@@ -130,13 +200,38 @@ class _Ingest:
         closing.cancel()
         with suppress(asyncio.CancelledError):
             await closing
-        log.info("ingest_stopped", detail="What was not committed stays with the broker.")
+        log.info(
+            "ingest_stopped", detail="What was not committed stays with the broker.", client_id=self._share.client_id
+        )
 
     async def _observe(self) -> None:
         while True:
             self._metrics.observe(self._subscriber.stats, self._intake.waiting)
             self._accounts.note()
             await asyncio.sleep(_OBSERVE_S)
+
+    async def _record(self) -> None:
+        """Puts on record what the broker has confirmed; a session that is only emptied is struck off."""
+        while not self._subscriber.stats.arranged:  # noqa: ASYNC110 - the session has no event loop to tell us in
+            await asyncio.sleep(_OBSERVE_S)
+        if self._share.filters:
+            await self._sessions.confirm(self._share.client_id, self._share.filters)
+            await self._sessions.close()
+            return
+        await self._silence()
+        await self._sessions.forget(self._share.client_id)
+        log.info("ingest_session_emptied", detail="It held no more messages.", client_id=self._share.client_id)
+        self._emptied.set()
+
+    async def _silence(self) -> None:
+        """Waits until the broker has sent nothing for a while, although it could, and all is settled."""
+        seen, looks = -1, 0
+        while looks < _SILENCE_S / _OBSERVE_S:
+            await asyncio.sleep(_OBSERVE_S)
+            stats = self._subscriber.stats
+            silent = stats.connected and not stats.in_flight and not self._intake.waiting
+            looks = looks + 1 if silent and stats.messages_received == seen else 0
+            seen = stats.messages_received
 
 
 async def _require_schema(settings: Settings) -> None:
@@ -156,25 +251,3 @@ async def _require_schema(settings: Settings) -> None:
             if problems:
                 raise ConfigurationError("\n".join(problems))
             return
-
-
-@contextmanager
-def _shown(metrics: Metrics, settings: Settings) -> Iterator[None]:
-    """Serves the metrics while the block runs."""
-    host, port = settings.ingest.metrics_host, settings.ingest.metrics_port
-    if port == 0:
-        yield
-        return
-    try:
-        server, thread = start_http_server(port, host, metrics.registry)
-    except OSError as error:
-        raise ConfigurationError(
-            f"the metrics of ingest cannot be shown on {host}:{port}: {error.strerror}; "
-            "choose another ingest.metrics_port, or 0 for none"
-        ) from error
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -1,4 +1,4 @@
-"""How a connection is opened: the CONNECT and the SUBSCRIBE that the settings ask for."""
+"""How a connection is opened: the CONNECT, SUBSCRIBE and UNSUBSCRIBE that the settings ask for."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from mqtt5 import ConnectPacket, QoS, RetainHandling, SubscribePacket, TopicFilter
+from mqtt5 import ConnectPacket, QoS, RetainHandling, SubscribePacket, TopicFilter, UnsubscribePacket
 
 from telemetry.errors import ConfigurationError
 from telemetry.settings import MqttSettings
 
 SUBSCRIBE_ID: Final = 1
 """Of the SUBSCRIBE for what we are here for."""
+
+UNSUBSCRIBE_ID: Final = 2
+"""Of the end of former subscriptions."""
 
 WATCH_ID: Final = 3
 """Of the second SUBSCRIBE, for the broker's counters."""
@@ -75,6 +78,11 @@ def watch_packet(counters: Sequence[str]) -> SubscribePacket:
         raise ConfigurationError(
             f"one of these is no topic filter: {', '.join(counters)}; see mqtt.dropped_counters"
         ) from error
+
+
+def unsubscribe_packet(filters: Sequence[str]) -> UnsubscribePacket:
+    """Ends subscriptions of former times; what the broker holds for them already still comes."""
+    return UnsubscribePacket(UNSUBSCRIBE_ID, list(filters))
 
 
 def _seconds(duration: timedelta, longest: int) -> int:

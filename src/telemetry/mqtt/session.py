@@ -47,6 +47,8 @@ from mqtt5 import (
     PubRelPacket,
     QoS,
     SubAckPacket,
+    UnsubAckPacket,
+    UnsubAckReasonCode,
 )
 
 from telemetry.errors import ConfigurationError, TelemetryError, Unavailable
@@ -55,11 +57,13 @@ from telemetry.mqtt.faults import ProtocolError, disconnected, malformed, refuse
 from telemetry.mqtt.keep_alive import KeepAlive
 from telemetry.mqtt.opening import (
     SUBSCRIBE_ID,
+    UNSUBSCRIBE_ID,
     WATCH_ID,
     connect_packet,
     keep_alive_s,
     session_expiry_s,
     subscribe_packet,
+    unsubscribe_packet,
 )
 from telemetry.mqtt.reader import PacketReader
 from telemetry.mqtt.receiver import Receiver
@@ -91,9 +95,11 @@ class Session:
 
     Args:
         settings: the broker and our session with it.
-        filters: topic filters to subscribe to after each CONNACK.
+        filters: topic filters to subscribe to after each CONNACK; none only takes what the broker holds.
         max_qos: the highest QoS at which messages may come.
         counters: topic filters of what the broker says that it dropped; it may refuse them.
+        stale: topic filters of former times, to be ended after each CONNACK.
+        known: whether the broker had the session in former times, so that it is lost if the broker does not know it.
 
     Attributes:
         drops: what these counters tell.
@@ -108,6 +114,8 @@ class Session:
         filters: Sequence[str],
         max_qos: QoS = QoS.AT_LEAST_ONCE,
         counters: Sequence[str] = (),
+        stale: Sequence[str] = (),
+        known: bool = False,
     ) -> None:
         self.state = State.IDLE
         self.ended: TelemetryError | None = None
@@ -115,7 +123,8 @@ class Session:
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
         self._filters = tuple(filters)
-        self._subscribe = subscribe_packet(self._filters, max_qos).write()
+        self._subscribe = subscribe_packet(self._filters, max_qos).write() if self._filters else b""
+        self._unsubscribe = unsubscribe_packet(stale).write() if stale else b""
         self._watch = Watch(counters, self._address)
         self.drops = BrokerDrops(counters)
         self._output: list[bytes] = []
@@ -123,7 +132,7 @@ class Session:
         self._reader = PacketReader()
         self._keep_alive = KeepAlive(keep_alive_s(settings), 0.0)
         self._epoch = 0
-        self._known = False
+        self._known = known
         self._greeting = b""
         self._answer_by = math.inf
 
@@ -136,10 +145,6 @@ class Session:
     def is_overrun(self) -> bool:
         """Whether the broker has sent more than it may, so that reading must wait until some of it is settled."""
         return self._receiver.is_overrun
-
-    def expect_session(self) -> None:
-        """The broker should know our session, from a process before this one: its absence is a loss."""
-        self._known = True
 
     def connect(self, now: float) -> int:
         """Begins an epoch on a fresh connection; returns its number."""
@@ -263,6 +268,9 @@ class Session:
             raise violation("CONNACK with an authentication method, and we had named none")
         self._keep_alive.obey(packet.server_keep_alive)
         self._resume(packet)
+        if not self._filters:
+            self._begin()
+            return
         self.state = State.SUBSCRIBING
         self._answer_by = now + ANSWER_WITHIN_S
         if packet.max_packet_size is not None and len(self._subscribe) > packet.max_packet_size:
@@ -304,10 +312,31 @@ class Session:
             raise violation(f"SUBACK for {packet.packet_id} while we were {self.state.value}")
         if fault := unsubscribed(packet.reason_codes, self._filters, self._address):
             raise fault
+        self._begin()
+
+    def _begin(self) -> None:
+        """We have the subscriptions that we want; those that we no longer want are ended."""
         self.state = State.READY
         self.stats.connected = True
+        if self._unsubscribe:
+            self._output.append(self._unsubscribe)
+        else:
+            self.stats.arranged = True
         if question := self._watch.ask():
             self._output.append(question)
+
+    def _on_unsuback(self, packet: UnsubAckPacket, now: float) -> None:
+        if self.state is not State.READY or not self._unsubscribe or packet.packet_id != UNSUBSCRIBE_ID:
+            raise violation(f"UNSUBACK while we were {self.state.value}, for no UNSUBSCRIBE of ours")
+        failed = UnsubAckReasonCode.UNSPECIFIED_ERROR.value
+        self.stats.arranged = all(code.value < failed for code in packet.reason_codes)
+        if not self.stats.arranged:
+            log.warning(
+                "mqtt_unsubscribe_refused",
+                detail="The broker goes on with subscriptions that we no longer want: messages come twice.",
+                broker=self._address,
+                client_id=self._settings.client_id,
+            )
 
     def _on_pubrel(self, packet: PubRelPacket, now: float) -> None:
         self._receiver.release(packet)
@@ -345,6 +374,7 @@ class Session:
 _HANDLERS: Final[dict[type, Callable[[Session, Any, float], None]]] = {
     ConnAckPacket: Session._on_connack,
     SubAckPacket: Session._on_suback,
+    UnsubAckPacket: Session._on_unsuback,
     PubRelPacket: Session._on_pubrel,
     PingRespPacket: Session._on_pingresp,
     DisconnectPacket: Session._on_disconnect,

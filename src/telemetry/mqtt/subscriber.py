@@ -45,6 +45,8 @@ class Subscriber:
         max_qos: the highest QoS at which messages may come. Below EXACTLY_ONCE the broker sends QoS 2 messages as
             QoS 1, which is as safe here, for the store recognises duplicates, and saves half of the packets.
         counters: topic filters of what the broker says that it dropped; it may refuse them.
+        stale: topic filters that the session had in former times; the broker is asked to end them.
+        known: whether the broker had the session in former times.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class Subscriber:
         *,
         max_qos: QoS = QoS.AT_LEAST_ONCE,
         counters: Sequence[str] = (),
+        stale: Sequence[str] = (),
+        known: bool = False,
     ) -> None:
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
         self._deliver = deliver
-        self._session = Session(settings, filters, max_qos, counters=counters)
+        self._session = Session(settings, filters, max_qos, counters, stale, known)
         self._connection: Connection | None = None
         self._backoff = Backoff(0.1, 30.0)
         # Two processes with one client id throw each other out: whoever is thrown out leaves the other one in peace.
@@ -78,10 +82,6 @@ class Subscriber:
     def drops(self) -> BrokerDrops:
         """What the broker says that it dropped."""
         return self._session.drops
-
-    def expect_session(self) -> None:
-        """As in `Session`; before `run`."""
-        self._session.expect_session()
 
     async def run(self) -> None:
         """Keeps the session connected until `close`.

@@ -153,6 +153,7 @@ class Batch:
         refused: those that cannot.
         wrong_clocks: of those refused for their time: the device's key, or its id where that is not known; the time
             and that of receipt in µs since 1970.
+        left: messages that another session takes; they are acknowledged and in no account.
         id: tells whether a commit whose answer was lost took place.
     """
 
@@ -163,6 +164,7 @@ class Batch:
     readings: dict[str, Readings] = field(default_factory=dict)
     refused: list[Quarantined] = field(default_factory=list)
     wrong_clocks: list[tuple[int | str, int, int]] = field(default_factory=list)
+    left: int = 0
     id: uuid.UUID = field(default_factory=uuid.uuid4)
 
     def quarters(self) -> Iterator[tuple[str, int]]:

@@ -28,7 +28,6 @@ INSERT INTO broker_losses (hour, broker, worker, kind, count)
 SELECT hour, $1, $2, kind, count FROM unnest($3::timestamptz[], $4::text[], $5::bigint[]) AS l (hour, kind, count)
 ON CONFLICT (hour, broker, worker, kind) DO UPDATE SET count = excluded.count
 """
-_STARTED = "SELECT EXISTS (SELECT FROM ingest_commits WHERE worker = $1)"
 _COUNTERS = "SELECT topic, value FROM broker_counters WHERE broker = $1 AND worker = $2"
 _LOSSES = "SELECT hour, kind, count FROM broker_losses WHERE broker = $1 AND worker = $2 AND hour >= $3"
 
@@ -38,12 +37,10 @@ class Former:
     """What a process before this one has left.
 
     Attributes:
-        had_session: it has committed, so the broker should know the session.
         counters: how they stood, by topic.
         counts: losses from a given hour on.
     """
 
-    had_session: bool
     counters: dict[str, int]
     counts: Counts
 
@@ -52,7 +49,6 @@ async def load(database: asyncpg.Connection, broker: str, worker: str, from_hour
     """What there is of a worker and its broker."""
     rows = await database.fetch(_LOSSES, broker, worker, _time(from_hour_us), timeout=PATIENCE_S)
     return Former(
-        await database.fetchval(_STARTED, worker, timeout=PATIENCE_S),
         {row["topic"]: row["value"] for row in await database.fetch(_COUNTERS, broker, worker, timeout=PATIENCE_S)},
         {((row["hour"] - EPOCH) // MICROSECOND, row["kind"]): row["count"] for row in rows},
     )

@@ -11,7 +11,7 @@ from typing import TypeVar
 import asyncpg
 import structlog
 
-from telemetry.errors import ConfigurationError, TelemetryError
+from telemetry.errors import ConfigurationError, TelemetryError, Unavailable
 from telemetry.settings import Settings
 from telemetry.store.failures import Failure, classify
 from telemetry.store.pool import connect
@@ -24,6 +24,10 @@ Work = Callable[[asyncpg.Connection], Awaitable[Result]]
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _WARN_EVERY_S = 60.0
+
+
+class Occupied(Unavailable):
+    """Another process does this work; ours begins when that one ends."""
 
 
 class Link:
@@ -113,6 +117,9 @@ class Link:
         self.down_since = self.down_since or now
         if now >= self._next_warning:
             self._next_warning = now + _WARN_EVERY_S
+            if isinstance(error, Occupied):
+                log.warning("stands_by", detail=str(error), purpose=self._purpose)
+                return
             log.warning(
                 "database_away",
                 detail="The database does not serve us; the work is repeated until it does.",
@@ -124,7 +131,7 @@ class Link:
         if self.down_since is not None:
             seconds = round(time.monotonic() - self.down_since, 1)
             self.down_since, self._next_warning = None, 0.0
-            log.info("database_back", detail="The database serves us again.", purpose=self._purpose, seconds=seconds)
+            log.info("database_back", detail="The database serves us.", purpose=self._purpose, seconds=seconds)
 
 
 async def _backend(connection: asyncpg.Connection) -> tuple[int, str]:

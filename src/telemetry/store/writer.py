@@ -14,7 +14,6 @@ from typing import Final, TypeAlias
 
 import asyncpg
 
-from telemetry.errors import Unavailable
 from telemetry.settings import Settings
 from telemetry.store.allowance import Allowance, Choice
 from telemetry.store.batch import DUPLICATE, RECEIVED, Batch, Quarantined
@@ -22,7 +21,7 @@ from telemetry.store.careful import store_carefully
 from telemetry.store.copy import PATIENCE_S, Counts, copy, store_new
 from telemetry.store.failures import Failure, classify
 from telemetry.store.layout import DAY_US, EPOCH, HOUR_US
-from telemetry.store.link import Link
+from telemetry.store.link import Link, Occupied
 from telemetry.store.maintain import ensure_partitions
 
 Store: TypeAlias = Callable[[asyncpg.Connection, Batch], Awaitable[tuple[Counts, list[Quarantined]]]]
@@ -76,6 +75,8 @@ class Writer:
         Raises:
             ConfigurationError: a fault of ours that no patience cures; nothing of the batch is settled.
         """
+        if not batch.received:
+            return Counts()
         return await self._link.call(lambda database: self._settle(database, batch))
 
     async def close(self) -> None:
@@ -99,8 +100,9 @@ class Writer:
         # By default TimescaleDB ends a transaction that decompresses 100,000 rows, and would do so at each repetition.
         await database.execute("SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
         if not await database.fetchval("SELECT pg_try_advisory_lock($1, hashtext($2))", _LOCKS, self._worker):
-            raise Unavailable(
-                f"another process ingests as {self._worker}; stop it, or give this one an mqtt.client_id of its own"
+            raise Occupied(
+                f"another process ingests as {self._worker}; this one waits until it ends. If both are meant to work, "
+                "give each an mqtt.client_id of its own"
             )
 
     async def _settle(self, database: asyncpg.Connection, batch: Batch) -> Counts:

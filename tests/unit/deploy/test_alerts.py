@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from telemetry.api.metrics import Metrics as ApiMetrics
 from telemetry.ingest.metrics import Metrics as IngestMetrics
+from telemetry.ingest.metrics import WorkerMetrics
 from tests.unit.deploy.compose import ROOT
 
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -28,7 +29,7 @@ def shown(registry: CollectorRegistry) -> set[str]:
     return {metric.name + suffix for metric in registry.collect() for suffix in suffixes.get(metric.type, ("",))}
 
 
-METRICS = shown(IngestMetrics().registry) | shown(ApiMetrics().registry) | {"up"}
+METRICS = shown(IngestMetrics().registry) | shown(WorkerMetrics().registry) | shown(ApiMetrics().registry) | {"up"}
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])

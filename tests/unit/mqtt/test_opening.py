@@ -48,3 +48,10 @@ def test_subscribe_wants_retained_messages_once_per_session() -> None:
 def test_subscribe_to_what_is_no_filter_names_the_setting() -> None:
     with pytest.raises(ConfigurationError, match=r"no topic filter: a#; see mqtt\.topic_root"):
         subscribe_packet(["a#"], Q1)
+
+
+def test_shared_subscription_is_asked_for_without_no_local() -> None:
+    """[MQTT-3.8.3-4] It is a Protocol Error to set the No Local bit to 1 on a Shared Subscription."""
+    (wanted,) = subscribe_packet(["$share/group/city/v1/#"], Q1).topic_filters
+    assert wanted.pattern == "$share/group/city/v1/#"
+    assert not wanted.no_local

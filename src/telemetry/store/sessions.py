@@ -1,0 +1,116 @@
+"""The sessions that ingest has at the broker, on record: one that is used no more still holds messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from telemetry.settings import Settings
+from telemetry.store.link import Link
+
+_LOOK_EVERY_S: Final = 0.2
+
+
+class Known(NamedTuple):
+    """What is on record of a session.
+
+    Attributes:
+        filters: what the broker may have for it beside what is wanted now.
+        subscribed: whether the broker has had it already.
+    """
+
+    client_id: str
+    filters: tuple[str, ...]
+    subscribed: bool
+
+
+class Sessions:
+    """The record of the sessions that belong to one `mqtt.client_id`; waits for the database as long as it takes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._base = settings.mqtt.client_id
+        self._everything = f"{settings.mqtt.topic_root}/#"
+        self._link = Link(settings, "ingest sessions")
+
+    async def announce(self, client_id: str, filters: Sequence[str]) -> Known:
+        """Records a session before it subscribes; returns what was on record."""
+
+        async def work(database: asyncpg.Connection) -> Known:
+            # Both stay on record until the broker has confirmed which of them it has.
+            row = await database.fetchrow(
+                """
+                INSERT INTO ingest_sessions AS s (client_id, base, filters) VALUES ($1, $2, $3)
+                ON CONFLICT (client_id) DO UPDATE SET base = excluded.base, filters = ARRAY(
+                    SELECT DISTINCT unnest(s.filters || excluded.filters)
+                )
+                RETURNING filters, subscribed_at IS NOT NULL AS subscribed
+                """,
+                client_id,
+                self._base,
+                list(filters),
+            )
+            assert row is not None
+            stale = tuple(each for each in row["filters"] if each not in filters)
+            return Known(client_id, stale, row["subscribed"])
+
+        return await self._link.call(work)
+
+    async def confirm(self, client_id: str, filters: Sequence[str]) -> None:
+        """The broker has these subscriptions for the session, and no others."""
+        await self._execute(
+            """
+            UPDATE ingest_sessions SET filters = $2, subscribed_at = coalesce(subscribed_at, now())
+            WHERE client_id = $1
+            """,
+            client_id,
+            list(filters),
+        )
+
+    async def forget(self, client_id: str) -> None:
+        """The session holds nothing any more and will not be used."""
+        await self._execute("DELETE FROM ingest_sessions WHERE client_id = $1", client_id)
+
+    async def wait_for(self, client_ids: Collection[str]) -> None:
+        """Waits until each of them has subscribed."""
+
+        async def missing(database: asyncpg.Connection) -> int:
+            count: int = await database.fetchval(
+                "SELECT count(*) FROM ingest_sessions WHERE client_id = ANY ($1) AND subscribed_at IS NOT NULL",
+                list(client_ids),
+            )
+            return len(client_ids) - count
+
+        while await self._link.call(missing):  # noqa: ASYNC110 - other processes subscribe
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def former(self, present: Collection[str]) -> list[Known]:
+        """The sessions on record beside those that are used now."""
+
+        async def work(database: asyncpg.Connection) -> list[Known]:
+            rows = await database.fetch(
+                """
+                SELECT client_id, filters, subscribed_at IS NOT NULL AS subscribed FROM ingest_sessions
+                WHERE base = $1 AND client_id <> ALL ($2)
+                """,
+                self._base,
+                list(present),
+            )
+            # Before there was this record, there was one kind of session.
+            return [
+                Known(row["client_id"], tuple(row["filters"]) or (self._everything,), row["subscribed"]) for row in rows
+            ]
+
+        return await self._link.call(work)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._link.close()
+
+    async def _execute(self, statement: str, *values: object) -> None:
+        async def work(database: asyncpg.Connection) -> None:
+            await database.execute(statement, *values)
+
+        await self._link.call(work)

@@ -1,0 +1,60 @@
+"""How sessions are divided among workers."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from telemetry.errors import ConfigurationError
+from telemetry.ingest.shares import Share, shares
+from telemetry.settings import load_settings
+
+DOMAINS = ["energy", "lighting", "parking", "waste"]
+
+
+def divided(domains: list[str] = DOMAINS, **more: Any) -> list[list[Share]]:
+    overrides = {"mqtt.client_id": "us", **{name.replace("__", "."): value for name, value in more.items()}}
+    return shares(load_settings(overrides=overrides), domains)
+
+
+def test_one_worker_has_one_session_for_everything() -> None:
+    assert divided() == [[Share("us", ("city/v1/#",))]]
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4])
+def test_sessions_are_the_same_however_many_workers_there_are(workers: int) -> None:
+    found = divided(ingest__workers=workers)
+    assert len(found) == workers
+    sessions = sorted(chain(*found), key=lambda share: share.client_id)
+    assert sessions == sorted(chain(*divided(ingest__workers=2)), key=lambda share: share.client_id)
+    assert [share.filters for share in sessions if not share.strays] == [(f"city/v1/{name}/#",) for name in DOMAINS]
+    assert [share.filters for share in sessions if share.strays] == [("city/v1/#",)]
+
+
+def test_domains_are_spread_evenly_and_strays_go_to_the_last_worker() -> None:
+    names = [[share.client_id.split("-")[1] for share in one] for one in divided(ingest__workers=3)]
+    assert names == [["energy", "waste"], ["lighting"], ["parking", "strays"]]
+
+
+def test_stray_session_of_other_domains_is_another_one() -> None:
+    """What the one holds of a new domain may be in no other session, and must not be left."""
+    four, five = (
+        [share.client_id for share in chain(*divided(domains, ingest__workers=2)) if share.strays]
+        for domains in (DOMAINS, [*DOMAINS, "noise"])
+    )
+    assert four != five
+
+
+def test_shared_subscription_has_a_session_for_each_worker() -> None:
+    everything = ("$share/us/city/v1/#",)
+    assert divided(ingest__share="broker", ingest__workers=2) == [[Share(f"us-{n}", everything)] for n in (1, 2)]
+    (only,) = divided(ingest__share="broker", mqtt__share_group="city")
+    assert only == [Share("us", ("$share/city/city/v1/#",))]
+
+
+def test_more_workers_than_domains_are_refused_by_name() -> None:
+    with pytest.raises(ConfigurationError, match=r"ingest\.workers is 5, .*energy, lighting, parking, waste\); set at"):
+        divided(ingest__workers=5)
+    assert len(divided(ingest__share="broker", ingest__workers=5)) == 5
