@@ -64,6 +64,10 @@ class Link:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - many processes must not knock at once
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
+    def cut(self) -> None:
+        """Breaks the connection off at once: what waits for the server fails, also where it has stopped answering."""
+        self._drop()
+
     async def close(self) -> None:
         """Closes the connection; a later call opens a new one."""
         connection, self._connection = self._connection, None
