@@ -6,6 +6,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from telemetry.ingest.spool_metrics import SpoolMetrics
 from telemetry.mqtt.stats import SessionStats
 from telemetry.store.batch import Batch
 from telemetry.store.copy import Counts
@@ -32,6 +33,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.spool = SpoolMetrics(self.registry)
         self._messages = Counter(
             "telemetry_ingest_messages", "Messages that were settled and acknowledged", registry=self.registry
         )

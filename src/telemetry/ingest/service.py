@@ -7,18 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Final
+from uuid import UUID
 
 import structlog
 from prometheus_client import start_http_server
 
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
+from telemetry.ingest.detour import Detour
 from telemetry.ingest.devices import Devices
 from telemetry.ingest.intake import Intake
 from telemetry.ingest.metrics import Metrics
 from telemetry.ingest.pipeline import Pipeline
 from telemetry.ingest.preparation import Preparation
 from telemetry.ingest.routes import Routes
+from telemetry.ingest.spool import Spool
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import Settings
 from telemetry.store.failures import Failure, classify
@@ -58,6 +61,7 @@ class _Ingest:
         self._writer = Writer(settings, settings.mqtt.client_id, on_connect=routes.clear)
         preparation = Preparation(settings.ingest, routes, self._devices)
         self._pipeline = Pipeline(self._intake, preparation, self._writer, self._subscriber.settle, metrics)
+        self._detour = self._by_the_spool()
 
     async def run(self, stop: asyncio.Event) -> None:
         working = asyncio.create_task(self._work(), name="ingest")
@@ -70,17 +74,45 @@ class _Ingest:
             for task in (working, stopping):
                 task.cancel()
             await asyncio.wait({working, stopping})
+            if self._detour is not None:
+                await self._detour.close()
             await self._devices.close()
             await self._writer.close()
         if not working.cancelled():
             working.result()
 
-    async def _work(self) -> None:
+    def _by_the_spool(self) -> Detour | None:
+        spool = self._settings.spool
+        if spool.directory is None:
+            return None
+        return Detour(
+            spool,
+            Spool(spool.directory, self._settings.mqtt.client_id, spool.quota),
+            self._intake,
+            self._pipeline,
+            self._subscriber.settle,
+            self._metrics.spool,
+            ready=self._ready,
+            barred=lambda: self._writer.is_barred,
+            cut=self._cut,
+        )
+
+    async def _ready(self) -> UUID | None:
         await _require_schema(self._settings)
-        await self._writer.open()
+        return await self._writer.open()
+
+    def _cut(self) -> None:
+        self._writer.cut()
+        self._devices.cut()
+
+    async def _work(self) -> None:
+        if self._detour is None:
+            await self._ready()
+        else:
+            await self._detour.open()
         log.info("ingest_starts", detail="Readings are taken in.", client_id=self._settings.mqtt.client_id)
         parts = [
-            asyncio.create_task(self._pipeline.run(), name="pipeline"),
+            asyncio.create_task((self._detour or self._pipeline).run(), name="pipeline"),
             asyncio.create_task(self._subscriber.run(), name="subscriber"),
             asyncio.create_task(self._observe(), name="observe"),
         ]

@@ -41,6 +41,7 @@ class Link:
         self._connection: asyncpg.Connection | None = None
         self._backend: tuple[int, str] | None = None
         self._next_warning = 0.0
+        self._is_cut = False
         self.down_since: float | None = None
 
     async def call(self, work: Work[Result]) -> Result:
@@ -53,6 +54,7 @@ class Link:
         """
         pause = _FIRST_PAUSE_S
         while True:
+            self._is_cut = False
             try:
                 result = await work(await self._connected())
             except Exception as error:
@@ -66,6 +68,7 @@ class Link:
 
     def cut(self) -> None:
         """Breaks the connection off at once: what waits for the server fails, also where it has stopped answering."""
+        self._is_cut = True
         self._drop()
 
     async def close(self) -> None:
@@ -109,7 +112,8 @@ class Link:
             connection.terminate()
 
     def _note(self, error: Exception) -> None:
-        if isinstance(error, ConfigurationError) or classify(error) is not Failure.RETRY:
+        # Under a connection that we cut ourselves, asyncpg may fail with anything.
+        if not self._is_cut and (isinstance(error, ConfigurationError) or classify(error) is not Failure.RETRY):
             if isinstance(error, TelemetryError):
                 raise error
             raise ConfigurationError(f"the database refuses what {self._purpose} asks of it: {error}") from error

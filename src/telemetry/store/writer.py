@@ -53,6 +53,9 @@ class Writer:
     Args:
         worker: name in the ledger; the client id of its MQTT session. Two processes of that name never write at once.
         on_connect: called with each new connection, when what is remembered of the database may be wrong.
+
+    Attributes:
+        is_barred: whether the database was there at the last attempt, but another process writes under that name.
     """
 
     def __init__(self, settings: Settings, worker: str, on_connect: Callable[[], None]) -> None:
@@ -63,6 +66,7 @@ class Writer:
         self._in_doubt: tuple[UUID, Counts] | None = None
         self._committed: UUID | None = None
         self._expect_known = False
+        self.is_barred = False
 
     async def open(self) -> UUID | None:
         """Waits until the database is there and no other process writes under this worker's name.
@@ -106,7 +110,10 @@ class Writer:
             WHERE current_setting('synchronous_commit') IN ('off', 'local')
             """
         )
-        if not await database.fetchval("SELECT pg_try_advisory_lock($1, hashtext($2))", _LOCKS, self._worker):
+        self.is_barred = not await database.fetchval(
+            "SELECT pg_try_advisory_lock($1, hashtext($2))", _LOCKS, self._worker
+        )
+        if self.is_barred:
             raise Unavailable(
                 f"another process ingests as {self._worker}; stop it, or give this one an mqtt.client_id of its own"
             )
