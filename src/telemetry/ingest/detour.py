@@ -257,7 +257,8 @@ class Detour:
             log.warning("spool_full", detail="Nothing is acknowledged while there is no room.", error=str(error))
 
     async def _measure(self) -> None:
-        self._metrics.holds(self._spool.messages, await self._do(self._spool.size))
+        with suppress(SpoolFull):
+            self._metrics.holds(self._spool.messages, await self._do(self._spool.size))
 
     async def _give_up(self, task: asyncio.Task[Any]) -> None:
         """Ends a task that may wait for a server that has stopped answering."""

@@ -58,6 +58,7 @@ class Spool:
         self._lock: int | None = None
         self._database: sqlite3.Connection | None = None
         self._last = self._drained = 0
+        self._handed_out: tuple[int, int] | None = None
 
     @property
     def exists(self) -> bool:
@@ -109,16 +110,16 @@ class Spool:
         """
         assert self._database is not None
         with self._explained():
-            id_bytes, messages, digest, body = self._oldest("id, messages, digest, body")
+            position, messages, id_bytes, digest, body = self._oldest("position, messages, id, digest, body")
         if not isinstance(body, bytes) or digest != _digest(id_bytes, messages, body):
             raise self._damaged("the digest of a batch does not agree with its content")
+        self._handed_out = position, messages
         return Parcel(UUID(bytes=id_bytes), unpack(body))
 
     def remove_first(self) -> None:
-        """Takes the oldest batch out; it is committed."""
-        with self._explained():
-            position, messages = self._oldest("position, messages")
-        self._remove_through(position, messages)
+        """Takes out the batch that `first` gave; it is committed, so no want of room may keep it here."""
+        assert self._handed_out is not None
+        self._remove_through(*self._handed_out)
 
     def remove_committed(self, batch: UUID) -> None:
         """Takes out the batch of that id, if it is there, and all before it; called before anything is drained."""
@@ -246,7 +247,7 @@ class Spool:
         assert self._database is not None
         with suppress(SpoolFull), self._explained():
             self._database.execute("DELETE FROM batches WHERE position <= ?", (position,))
-        self._drained = max(self._drained, position)
+        self._drained, self._handed_out = max(self._drained, position), None
         self.messages -= messages
 
     def _disconnect(self) -> None:

@@ -47,9 +47,15 @@ def ids(spool: Spool) -> list[UUID]:
     """Drains it; the ids in the order in which they came out."""
     found: list[UUID] = []
     while spool.messages:
-        found.append(spool.first().id)
-        spool.remove_first()
+        found.append(drain(spool).id)
     return found
+
+
+def drain(spool: Spool) -> Parcel:
+    """Takes the oldest batch out."""
+    oldest = spool.first()
+    spool.remove_first()
+    return oldest
 
 
 def fill(spool: Spool, kept: list[Parcel]) -> None:
@@ -81,7 +87,7 @@ def test_batches_come_out_oldest_first_while_others_are_added(opened: Open) -> N
         spool.append(each)
     assert spool.messages == 9
     assert spool.first() == parcels[0]
-    spool.remove_first()
+    assert drain(spool) == parcels[0]
     for each in parcels[3:]:
         spool.append(each)
     assert ids(spool) == [each.id for each in parcels[1:]]
@@ -92,7 +98,7 @@ def test_batches_survive_a_process_that_was_killed(opened: Open, tmp_path: Path)
     parcels = [parcel(number) for number in range(3)]
     for each in parcels:
         spool.append(each)
-    spool.remove_first()
+    drain(spool)
     # What lies on the disk while the process lives is what it leaves when it is killed.
     shutil.copytree(tmp_path, tmp_path / "after", ignore=shutil.ignore_patterns("after"))
     found = opened(tmp_path / "after")
@@ -106,7 +112,7 @@ def test_drained_spool_leaves_no_file(opened: Open, tmp_path: Path) -> None:
     spool.append(parcel(1))
     spool.clear()
     assert spool.exists
-    spool.remove_first()
+    drain(spool)
     spool.clear()
     assert not spool.exists
     assert [path.name for path in tmp_path.iterdir()] == ["w.lock"]
@@ -136,7 +142,7 @@ def test_full_spool_refuses_and_takes_again_what_there_is_room_for(opened: Open)
     assert QUOTA * 0.9 < spool.size() <= QUOTA
     assert spool.path.stat().st_size <= QUOTA
     assert spool.messages == 3 * len(kept)
-    spool.remove_first()
+    drain(spool)
     spool.append(last := parcel(0, 20_000))
     assert ids(spool) == [each.id for each in [*kept[1:], last]]
 
@@ -181,8 +187,7 @@ def test_changed_byte_is_found_when_its_batch_is_drained(opened: Open) -> None:
     data[data.rindex(b"\x02" * 1000)] ^= 1
     spool.path.write_bytes(data)
     spool = opened()
-    spool.first()
-    spool.remove_first()
+    drain(spool)
     with pytest.raises(ConfigurationError, match=r"w\.sqlite is damaged: the digest.*move .*w\.sqlite\* away"):
         spool.first()
 
@@ -224,7 +229,7 @@ def test_log_without_its_file_brings_nothing_back(opened: Open) -> None:
     log = spool.path.with_name("w.sqlite-wal")
     left = log.read_bytes()
     assert left
-    spool.remove_first()
+    drain(spool)
     spool.clear()
     log.write_bytes(left)
     spool.append(again := parcel(2))
