@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -398,6 +398,13 @@ async def test_commit_that_is_open_when_spooling_begins_is_counted_once(
         assert await metric(url, "messages_total") == 50
 
 
+def send(number: signal.Signals, pids: list[int]) -> None:
+    """Sends a signal to those of the processes that are still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 @pytest.mark.asyncio
 async def test_server_that_stops_answering_is_left_for_the_spool(city: City) -> None:
     """SIGSTOP: connections stay open, and nothing that is sent over them is ever answered."""
@@ -408,15 +415,13 @@ async def test_server_that_stops_answering_is_left_for_the_spool(city: City) -> 
             pids = [
                 row["pid"] for row in await database.fetch("SELECT pid FROM pg_stat_activity WHERE pid IS NOT NULL")
             ]
-        pids = [city.server.pid, *(pid for pid in pids if Path(f"/proc/{pid}").exists())]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        pids = [city.server.pid, *pids]
+        send(signal.SIGSTOP, pids)
         try:
             await publish(city.settings, range(50, 300))
             await reaches(url, "spooled_messages_total", 250)
         finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            send(signal.SIGCONT, pids)
         assert await city.settled(300) == {"received": 300, "stored": 300}
 
 
