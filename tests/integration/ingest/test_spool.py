@@ -377,6 +377,7 @@ async def test_crash_between_commit_and_removal_counts_nothing_twice(
 async def test_commit_that_is_open_when_spooling_begins_is_counted_once(
     city: City, monkeypatch: pytest.MonkeyPatch, committed: bool
 ) -> None:
+    city = city.with_settings(spool__after="2s")  # on a busy machine, 0.3 s may pass before that commit
     real = Transaction.commit
     hung = asyncio.Event()
 
