@@ -329,9 +329,12 @@ def show() -> None:
 def check_config() -> None:
     """Check the settings without touching broker or database; every fault is named."""
     from telemetry.domains import load_domains
+    from telemetry.ingest.spool import check_directory
 
     settings = _settings()
     domains = load_domains(settings.domains.directories)
+    if settings.spool.directory is not None:
+        check_directory(settings.spool.directory)
     for name in ("ca_file", "cert_file", "key_file"):
         path = getattr(settings.mqtt.tls, name)
         if path is not None and not path.is_file():

@@ -42,6 +42,8 @@ SEARCHED = (Path("config/telemetry.yaml"), Path("/etc/telemetry/telemetry.yaml")
 """Where the settings file is looked for when neither `--config` nor `TELEMETRY_CONFIG` names one."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BATCHES_SPOOLED = 4
+"""Batches that a spool must have room for, or it would serve nothing."""
 _SIZES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
@@ -181,6 +183,16 @@ class IngestSettings(Section):
     metrics_port: int = Field(9464, ge=0, le=65535, description="Port of /metrics of ingest; 0 = none")
 
 
+class SpoolSettings(Section):
+    """Where batches wait on disk, acknowledged, while the database is away; for brokers whose queue is short."""
+
+    directory: Path | None = Field(
+        None, description="Directory of the spool, one file for each client id; none = no spool"
+    )
+    after: Duration = Field("30s", description="How long the database may be away before messages go to the spool")  # type: ignore[assignment]
+    quota: Size = Field("1GiB", description="Bytes that the file of one client id may have")  # type: ignore[assignment]
+
+
 class ApiSettings(Section):
     """The HTTP service."""
 
@@ -246,6 +258,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     mqtt: MqttSettings = MqttSettings()
     ingest: IngestSettings = IngestSettings()
+    spool: SpoolSettings = SpoolSettings()
     api: ApiSettings = ApiSettings()
     maintain: MaintainSettings = MaintainSettings()
     retention: RetentionSettings = RetentionSettings()
@@ -273,6 +286,8 @@ class Settings(BaseSettings):
                 "retention.columnstore_after must exceed ingest.max_lateness, or late readings would rewrite "
                 "compressed data"
             )
+        if self.spool.directory is not None and self.spool.quota < _BATCHES_SPOOLED * self.ingest.batch_bytes:
+            raise ValueError(f"spool.quota must be at least {_BATCHES_SPOOLED} times ingest.batch_bytes")
         return self
 
 

@@ -107,6 +107,12 @@ def test_settings_are_shown_without_secrets_and_checked(environment: dict[str, s
     assert wrong.returncode == 1
     assert "api.port" in wrong.stderr
     assert "mqtt.prot: there is no such setting" in wrong.stderr
+    environment["TELEMETRY_SPOOL__DIRECTORY"] = str(tmp_path / "spool")
+    missing = telemetry(environment, "config", "check", cwd=tmp_path)
+    assert missing.returncode == 1
+    assert f"spool.directory: there is no directory {tmp_path / 'spool'}" in missing.stderr.replace("\n", "")
+    (tmp_path / "spool").mkdir()
+    assert telemetry(environment, "config", "check", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)

@@ -84,6 +84,10 @@ def test_secret_is_read_from_a_file_and_never_shown(tmp_path: Path, monkeypatch:
         ({"mqtt.topic_root": "/city"}, "no slash"),
         ({"retention.readings": "3d"}, "late readings would vanish"),
         ({"retention.columnstore_after": "1d"}, "retention.columnstore_after must exceed ingest.max_lateness"),
+        (
+            {"spool.directory": "/tmp", "spool.quota": "15MiB"},
+            "spool.quota must be at least 4 times ingest.batch_bytes",
+        ),
     ],
 )
 def test_wrong_setting_is_named(overrides: dict[str, Any], named: str) -> None:

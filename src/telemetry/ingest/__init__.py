@@ -3,6 +3,7 @@
     subscriber ─▶ intake ─▶ preparation ─▶ writer ─▶ acknowledgement
                  (batches)   (readings)   (one transaction)
 
-Nothing is acknowledged before the transaction that settled it has committed, and nothing here works message by message
+Nothing is acknowledged before the transaction that settled it has committed, or, where the settings ask for a spool and
+the database is away, before it is on the disk (`detour`). Nothing here works message by message
 but the one loop of `preparation`.
 """

@@ -40,6 +40,7 @@ class Accounts:
         self._worker = settings.mqtt.client_id
         self._losses = Losses(subscriber.drops, subscriber.stats, metrics.broker_dropped)
         self._metrics = metrics
+        self._resumed = False
         self._link = Link(settings, "ingest accounts")
 
     async def open(self) -> None:
@@ -52,6 +53,7 @@ class Accounts:
             _give_up(error)
             return
         self._losses.resume(former)
+        self._resumed = True
 
     def note(self) -> None:
         """Takes over what the session has counted."""
@@ -62,6 +64,8 @@ class Accounts:
         try:
             while True:
                 await asyncio.sleep(EVERY_S)
+                if not self._resumed:
+                    await self.open()
                 await self._write()
         except ConfigurationError as error:
             _give_up(error)
@@ -70,7 +74,8 @@ class Accounts:
         """Writes what there is, if the database takes it at once, and closes the connection."""
         self.note()
         with suppress(TimeoutError, ConfigurationError):
-            await asyncio.wait_for(self._write(), _LAST_WITHIN_S)
+            if self._resumed:
+                await asyncio.wait_for(self._write(), _LAST_WITHIN_S)
         await self._link.close()
 
     async def _write(self) -> None:

@@ -29,6 +29,10 @@ class Devices:
             if route.device_id is not None:
                 route.device_key = found.get(route.device_id)
 
+    def cut(self) -> None:
+        """Breaks the connection off at once; whoever waits in `resolve` is to be cancelled."""
+        self._link.cut()
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._link.close()

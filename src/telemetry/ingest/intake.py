@@ -110,8 +110,10 @@ class Intake:
             await self._changed.wait()
             return
         left = self._opened_at + self._age.total_seconds() - time.monotonic()
+        # Not wait_for: up to Python 3.11 it loses a cancellation that comes at the same moment.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), max(left, 0))
+            async with asyncio.timeout(max(left, 0)):
+                await self._changed.wait()
 
     def _is_full(self) -> bool:
         return self._holds(1)

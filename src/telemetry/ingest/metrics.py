@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from telemetry.ingest.spool_metrics import SpoolMetrics
 from telemetry.mqtt.stats import SessionStats
 from telemetry.store.batch import Batch
 from telemetry.store.copy import Counts
@@ -47,6 +48,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.spool = SpoolMetrics(self.registry)
         self._messages = Counter(
             "telemetry_ingest_messages", "Messages that were settled and acknowledged", registry=self.registry
         )

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
+from uuid import uuid4
 
 from telemetry.ingest.clocks import Clocks
-from telemetry.ingest.intake import Intake
+from telemetry.ingest.intake import Arrival, Intake
 from telemetry.ingest.metrics import Metrics
+from telemetry.ingest.parcel import Parcel
 from telemetry.ingest.preparation import Preparation
 from telemetry.store.batch import Batch
 from telemetry.store.writer import Writer
@@ -22,6 +27,15 @@ class Settle(Protocol):
 
     def __call__(self, first: int, end: int) -> None:
         """The messages [first, end) are committed."""
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """What was taken and is not settled yet; `batch` once it is prepared."""
+
+    arrivals: Sequence[Arrival]
+    since: float
+    batch: Batch | None = None
 
 
 class Pipeline:
@@ -43,6 +57,8 @@ class Pipeline:
         self._metrics = metrics
         self._clocks = clocks
         self._prepared: asyncio.Queue[Batch | None] = asyncio.Queue(_AHEAD)
+        self._under_way: deque[_UnderWay] = deque()
+        self._settled_at = 0.0
 
     async def run(self) -> None:
         """Works until the intake is closed and drained.
@@ -57,11 +73,32 @@ class Pipeline:
         except* Exception as errors:
             raise errors.exceptions[0] from None
 
+    def stands_still_s(self) -> float:
+        """How long nothing was settled although something waited for it, in seconds."""
+        return time.monotonic() - max(self._under_way[0].since, self._settled_at) if self._under_way else 0.0
+
+    def withdraw(self) -> list[Parcel]:
+        """Takes back what is not settled, in order, after `run` was cancelled; the first may be committed or not."""
+        taken = [Parcel(each.batch.id if each.batch else uuid4(), each.arrivals) for each in self._under_way]
+        self._under_way.clear()
+        self._prepared = asyncio.Queue(_AHEAD)
+        return taken
+
+    async def commit(self, parcel: Parcel) -> None:
+        """Prepares and writes one batch while `run` does not; it is left to the caller to acknowledge it."""
+        batch = await self._preparation.batch(parcel.arrivals)
+        batch.id = parcel.id
+        began = time.perf_counter()
+        counts = await self._writer.write(batch)
+        self._metrics.settled(batch, counts, time.perf_counter() - began)
+
     async def _prepare(self) -> None:
         while arrivals := await self._intake.take():
-            batch = await self._preparation.batch(arrivals)
-            self._clocks.observe(batch)
-            await self._prepared.put(batch)
+            under_way = _UnderWay(arrivals, time.monotonic())
+            self._under_way.append(under_way)
+            under_way.batch = await self._preparation.batch(arrivals)
+            self._clocks.observe(under_way.batch)
+            await self._prepared.put(under_way.batch)
         await self._prepared.put(None)
 
     async def _write(self) -> None:
@@ -69,4 +106,6 @@ class Pipeline:
             began = time.perf_counter()
             counts = await self._writer.write(batch)
             self._settle(batch.first, batch.end)
+            self._under_way.popleft()
+            self._settled_at = time.monotonic()
             self._metrics.settled(batch, counts, time.perf_counter() - began)

@@ -8,12 +8,14 @@ from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Final
+from uuid import UUID
 
 import structlog
 
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
 from telemetry.ingest.accounts import Accounts
+from telemetry.ingest.detour import Detour
 from telemetry.ingest.devices import Devices
 from telemetry.ingest.exposition import Page, shown, told
 from telemetry.ingest.intake import Intake
@@ -22,6 +24,7 @@ from telemetry.ingest.pipeline import Pipeline
 from telemetry.ingest.preparation import Preparation
 from telemetry.ingest.routes import Routes
 from telemetry.ingest.shares import Share, shares
+from telemetry.ingest.spool import Spool
 from telemetry.ingest.tasks import together, unless
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import Settings
@@ -72,9 +75,13 @@ async def _take(settings: Settings, share: Share, everybody: list[Share], page: 
             await sessions.wait_for([each.client_id for each in everybody if not each.strays])
         return await sessions.announce(share.client_id, share.filters)
 
+    known = None
     try:
-        known = await unless(stop, announce())
-        if known is not None:
+        # With a spool, the database may be away: the session is announced when it is back.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_patience_s(settings) if not share.strays else None):
+                known = await unless(stop, announce())
+        if not stop.is_set():
             await _Ingest(settings, share, known, sessions, page).run(stop)
     finally:
         await sessions.close()
@@ -124,9 +131,11 @@ def collect_garbage_rarely() -> None:
 class _Ingest:
     """The parts of one session, wired."""
 
-    def __init__(self, settings: Settings, share: Share, known: Known, sessions: Sessions, page: Page) -> None:
+    def __init__(self, settings: Settings, share: Share, known: Known | None, sessions: Sessions, page: Page) -> None:
         settings = settings.model_copy(update={"mqtt": settings.mqtt.model_copy(update={"client_id": share.client_id})})
+        self._settings = settings
         self._share = share
+        self._known = known
         self._sessions = sessions
         self._emptied = asyncio.Event()
         self._metrics = Metrics()
@@ -138,8 +147,8 @@ class _Ingest:
             share.filters,
             self._intake.put,
             counters=settings.mqtt.dropped_counters if share.watches else (),
-            stale=known.filters,
-            known=known.subscribed,
+            stale=known.filters if known is not None else (),
+            known=known is not None and known.subscribed,
         )
         self._intake.flow = self._subscriber
         routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories), share.strays)
@@ -150,6 +159,7 @@ class _Ingest:
         self._pipeline = Pipeline(
             self._intake, preparation, self._writer, self._subscriber.settle, self._metrics, self._accounts.clocks
         )
+        self._detour = self._by_the_spool()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Takes in until told to stop; a session that is only emptied, until it holds nothing."""
@@ -163,18 +173,49 @@ class _Ingest:
             for task in (working, *ending):
                 task.cancel()
             await asyncio.wait({working, *ending})
+            if self._detour is not None:
+                await self._detour.close()
             await self._accounts.close()
             await self._devices.close()
             await self._writer.close()
         if not working.cancelled():
             working.result()
 
+    def _by_the_spool(self) -> Detour | None:
+        spool = self._settings.spool
+        if spool.directory is None:
+            return None
+        return Detour(
+            spool,
+            Spool(spool.directory, self._settings.mqtt.client_id, spool.quota),
+            self._intake,
+            self._pipeline,
+            self._subscriber.settle,
+            self._metrics.spool,
+            ready=self._ready,
+            barred=lambda: self._writer.is_barred,
+            cut=self._cut,
+        )
+
+    async def _ready(self) -> UUID | None:
+        await _require_schema(self._settings)
+        return await self._writer.open()
+
+    def _cut(self) -> None:
+        self._writer.cut()
+        self._devices.cut()
+
     async def _work(self) -> None:
-        await self._writer.open()
-        await self._accounts.open()
+        if self._detour is None:
+            await self._writer.open()
+        else:
+            await self._detour.open()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_patience_s(self._settings)):
+                await self._accounts.open()
         log.info("ingest_starts", detail="Readings are taken in.", client_id=self._share.client_id)
         parts = [
-            asyncio.create_task(self._pipeline.run(), name="pipeline"),
+            asyncio.create_task((self._detour or self._pipeline).run(), name="pipeline"),
             asyncio.create_task(self._subscriber.run(), name="subscriber"),
             asyncio.create_task(self._observe(), name="observe"),
             asyncio.create_task(self._accounts.run(), name="accounts"),
@@ -215,7 +256,9 @@ class _Ingest:
         while not self._subscriber.stats.arranged:  # noqa: ASYNC110 - the session has no event loop to tell us in
             await asyncio.sleep(_OBSERVE_S)
         if self._share.filters:
-            await self._sessions.confirm(self._share.client_id, self._share.filters)
+            known = self._known or await self._sessions.announce(self._share.client_id, self._share.filters)
+            if known is self._known or not known.filters:
+                await self._sessions.confirm(self._share.client_id, self._share.filters)
             await self._sessions.close()
             return
         await self._silence()
@@ -232,6 +275,11 @@ class _Ingest:
             silent = stats.connected and not stats.in_flight and not self._intake.waiting
             looks = looks + 1 if silent and stats.messages_received == seen else 0
             seen = stats.messages_received
+
+
+def _patience_s(settings: Settings) -> float | None:
+    """How long to wait for the database before anything is taken; for ever, if there is no spool to take it to."""
+    return settings.spool.after.total_seconds() if settings.spool.directory is not None else None
 
 
 async def _require_schema(settings: Settings) -> None:

@@ -45,6 +45,7 @@ class Link:
         self._connection: asyncpg.Connection | None = None
         self._backend: tuple[int, str] | None = None
         self._next_warning = 0.0
+        self._is_cut = False
         self.down_since: float | None = None
 
     async def call(self, work: Work[Result]) -> Result:
@@ -57,6 +58,7 @@ class Link:
         """
         pause = _FIRST_PAUSE_S
         while True:
+            self._is_cut = False
             try:
                 result = await work(await self._connected())
             except Exception as error:
@@ -67,6 +69,11 @@ class Link:
                 return result
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - many processes must not knock at once
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def cut(self) -> None:
+        """Breaks the connection off at once: what waits for the server fails, also where it has stopped answering."""
+        self._is_cut = True
+        self._drop()
 
     async def close(self) -> None:
         """Closes the connection; a later call opens a new one."""
@@ -109,7 +116,8 @@ class Link:
             connection.terminate()
 
     def _note(self, error: Exception) -> None:
-        if isinstance(error, ConfigurationError) or classify(error) is not Failure.RETRY:
+        # Under a connection that we cut ourselves, asyncpg may fail with anything.
+        if not self._is_cut and (isinstance(error, ConfigurationError) or classify(error) is not Failure.RETRY):
             if isinstance(error, TelemetryError):
                 raise error
             raise ConfigurationError(f"the database refuses what {self._purpose} asks of it: {error}") from error

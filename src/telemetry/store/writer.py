@@ -3,7 +3,8 @@
 Nearly every batch is new data, so the writer is optimistic: it copies the rows straight into the tables. Where one of
 them is there already, or the database refuses one, the transaction is rolled back and the batch is written with care
 (`store.careful`). With the data go the quarantine, the late ranges, the ledger and the batch's id. The id answers the
-question that a lost connection leaves open: whether its COMMIT took place.
+question that a lost connection, or a killed process with a spool, leaves open: whether its COMMIT took place. Every new
+connection therefore asks for the last id first, when no older connection of ours can commit any more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final, TypeAlias
+from uuid import UUID
 
 import asyncpg
 
@@ -52,6 +54,9 @@ class Writer:
         worker: name in the ledger; the client id of its MQTT session. Two processes of that name never write at once.
         on_connect: called with each new connection, when what is remembered of the database may be wrong.
         allowance: how much of what is refused leaves its bytes in quarantine; that of the settings if None.
+
+    Attributes:
+        is_barred: whether the database was there at the last attempt, but another process writes under that name.
     """
 
     def __init__(
@@ -62,15 +67,25 @@ class Writer:
         self._on_connect = on_connect
         self._link = Link(settings, "ingest", self._prepare)
         self._days: set[tuple[str, int]] = set()
-        self._in_doubt: tuple[Batch, Counts, Choice] | None = None
+        self._in_doubt: tuple[UUID, Counts, Choice] | None = None
+        self._committed: UUID | None = None
         self._expect_known = False
+        self.is_barred = False
 
-    async def open(self) -> None:
-        """Waits until the database is there and no other process writes under this worker's name."""
+    async def open(self) -> UUID | None:
+        """Waits until the database is there and no other process writes under this worker's name.
+
+        Returns:
+            The id of the last batch that was committed under this name when the connection was made.
+        """
         await self._link.call(_nothing)
+        return self._committed
 
     async def write(self, batch: Batch) -> Counts:
         """Settles a batch; waits for the database as long as it takes. Returns what became of its readings.
+
+        A batch that may have been committed before, by a process that was killed for instance, is recognised by its id
+        when it is the last one that was, and nothing is counted twice.
 
         Raises:
             ConfigurationError: a fault of ours that no patience cures; nothing of the batch is settled.
@@ -78,6 +93,10 @@ class Writer:
         if not batch.received:
             return Counts()
         return await self._link.call(lambda database: self._settle(database, batch))
+
+    def cut(self) -> None:
+        """Breaks the connection off at once; whoever waits in `write` is to be cancelled, its outcome is open."""
+        self._link.cut()
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -99,14 +118,18 @@ class Writer:
         )
         # By default TimescaleDB ends a transaction that decompresses 100,000 rows, and would do so at each repetition.
         await database.execute("SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
-        if not await database.fetchval("SELECT pg_try_advisory_lock($1, hashtext($2))", _LOCKS, self._worker):
+        self.is_barred = not await database.fetchval(
+            "SELECT pg_try_advisory_lock($1, hashtext($2))", _LOCKS, self._worker
+        )
+        if self.is_barred:
             raise Occupied(
                 f"another process ingests as {self._worker}; this one waits until it ends. If both are meant to work, "
                 "give each an mqtt.client_id of its own"
             )
+        self._committed = await database.fetchval("SELECT batch FROM ingest_commits WHERE worker = $1", self._worker)
 
     async def _settle(self, database: asyncpg.Connection, batch: Batch) -> Counts:
-        if (counts := await self._committed_before(database, batch)) is not None:
+        if (counts := self._committed_before(batch)) is not None:
             return counts
         await self._ensure_partitions(database, batch)
         if not self._expect_known and not batch.repeats:
@@ -120,14 +143,14 @@ class Writer:
         self._expect_known = any(outcome == DUPLICATE for _, outcome in counts)
         return counts
 
-    async def _committed_before(self, database: asyncpg.Connection, batch: Batch) -> Counts | None:
-        """The counts of a batch whose COMMIT took place although its answer was lost."""
-        if self._in_doubt is None:
+    def _committed_before(self, batch: Batch) -> Counts | None:
+        """The counts of a batch whose COMMIT took place although its answer was lost; none where they are forgotten."""
+        in_doubt, self._in_doubt = self._in_doubt, None
+        if batch.id != self._committed:
             return None
-        committed = await database.fetchval("SELECT batch FROM ingest_commits WHERE worker = $1", self._worker)
-        (doubtful, counts, choice), self._in_doubt = self._in_doubt, None
-        if doubtful is not batch or committed != batch.id:
-            return None
+        if in_doubt is None or in_doubt[0] != batch.id:
+            return Counts()
+        _, counts, choice = in_doubt
         self._allowance.charge(choice)
         return counts
 
@@ -154,7 +177,7 @@ class Writer:
             if not database.is_closed():
                 await transaction.rollback()
             raise
-        self._in_doubt = batch, counts, choice
+        self._in_doubt = batch.id, counts, choice
         await transaction.commit()
         self._in_doubt = None
         self._allowance.charge(choice)

@@ -73,7 +73,9 @@ def both_ways(domain: str, payload: bytes) -> tuple[Said, Said]:
     slow = element.reading
     by_model: Said = slow if isinstance(slow, Rejected) else with_microseconds(slow)
     try:
-        return with_microseconds(native.decoded(native.quick(payload))), by_model
+        fields = native.quick(payload)
+        microseconds(fields.get("time", 0))  # before all else, as ingest does
+        return with_microseconds(native.decoded(fields)), by_model
     except Rejected as fault:
         return fault, by_model
     except ValueError:

@@ -20,7 +20,7 @@ def divided(domains: list[str] = DOMAINS, **more: Any) -> list[list[Share]]:
 
 
 def test_one_worker_has_one_session_for_everything() -> None:
-    assert divided() == [[Share("us", ("city/v1/#",))]]
+    assert divided() == [[Share("us", ("city/v1/#",), watches=True)]]
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4])
@@ -28,6 +28,7 @@ def test_sessions_are_the_same_however_many_workers_there_are(workers: int) -> N
     found = divided(ingest__workers=workers)
     assert len(found) == workers
     sessions = sorted(chain(*found), key=lambda share: share.client_id)
+    assert [share.watches for share in sessions].count(True) == 1
     assert sessions == sorted(chain(*divided(ingest__workers=2)), key=lambda share: share.client_id)
     assert [share.filters for share in sessions if not share.strays] == [(f"city/v1/{name}/#",) for name in DOMAINS]
     assert [share.filters for share in sessions if share.strays] == [("city/v1/#",)]
@@ -49,9 +50,12 @@ def test_stray_session_of_other_domains_is_another_one() -> None:
 
 def test_shared_subscription_has_a_session_for_each_worker() -> None:
     everything = ("$share/us/city/v1/#",)
-    assert divided(ingest__share="broker", ingest__workers=2) == [[Share(f"us-{n}", everything)] for n in (1, 2)]
+    assert divided(ingest__share="broker", ingest__workers=2) == [
+        [Share("us-1", everything, watches=True)],
+        [Share("us-2", everything)],
+    ]
     (only,) = divided(ingest__share="broker", mqtt__share_group="city")
-    assert only == [Share("us", ("$share/city/city/v1/#",))]
+    assert only == [Share("us", ("$share/city/city/v1/#",), watches=True)]
 
 
 def test_more_workers_than_domains_are_refused_by_name() -> None:
