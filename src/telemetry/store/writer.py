@@ -136,8 +136,9 @@ class Writer:
                 counts[domain, RECEIVED] += received
             counts = +counts  # without those that are 0
             await self._account(database, batch, counts, refused)
-        except BaseException:
-            if not database.is_closed():
+        except BaseException as error:
+            # Where it is no fault of a row the connection is given up, and a rollback could wait for a dead server.
+            if classify(error) is not Failure.RETRY and not database.is_closed():
                 await transaction.rollback()
             raise
         self._in_doubt = batch, counts
