@@ -36,10 +36,19 @@ class Link:
     Args:
         purpose: shown in `pg_stat_activity` and in the log.
         prepare: what a new connection needs before it can be used.
+        answer_within_s: how long a statement may take before the server is given up.
     """
 
-    def __init__(self, settings: Settings, purpose: str, prepare: Work[None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        purpose: str,
+        prepare: Work[None] | None = None,
+        *,
+        answer_within_s: float = ANSWER_WITHIN_S,
+    ) -> None:
         self._settings = settings
+        self._answer_within_s = answer_within_s
         self._purpose = purpose
         self._prepare = prepare
         self._connection: asyncpg.Connection | None = None
@@ -80,7 +89,7 @@ class Link:
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
-        connection = await connect(self._settings, self._purpose, answer_within_s=ANSWER_WITHIN_S)
+        connection = await connect(self._settings, self._purpose, answer_within_s=self._answer_within_s)
         try:
             await self._end_predecessor(connection)
             if self._prepare is not None:

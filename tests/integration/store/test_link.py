@@ -10,8 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from telemetry.settings import Settings
-from telemetry.store import link
-from telemetry.store.link import Link
+from telemetry.store.link import Link, Work
 from tests.support.proxy import Proxy
 
 
@@ -34,16 +33,14 @@ async def add_one_more_slowly(database: asyncpg.Connection) -> None:
 async def test_server_that_falls_silent_is_given_up_and_the_work_repeated(
     settings: Settings,
     connection: asyncpg.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-    work: link.Work[None],
+    work: Work[None],
 ) -> None:
-    monkeypatch.setattr(link, "ANSWER_WITHIN_S", 0.5)
     url = urlsplit(settings.database.url.get_secret_value())
     assert url.port is not None
     async with Proxy(url.port) as proxy:
         spoiled = urlunsplit(url._replace(netloc=f"{url.username}@127.0.0.1:{proxy.port}"))
         database = settings.database.model_copy(update={"url": SecretStr(spoiled)})
-        mine = Link(settings.model_copy(update={"database": database}), "test link")
+        mine = Link(settings.model_copy(update={"database": database}), "test link", answer_within_s=0.5)
         await mine.call(add_one)
         repeated = asyncio.create_task(mine.call(work))
         await asyncio.sleep(0.2 if work is add_one_more_slowly else 0)  # it is amid its work, or about to begin
