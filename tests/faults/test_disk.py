@@ -14,11 +14,11 @@ import pytest
 from pydantic import SecretStr
 
 from telemetry.demo.postgres import LocalPostgres
-from telemetry.store.engine import Engine
+from telemetry.store.migrate import migrate
 from tests.faults.publisher import Publisher
 from tests.faults.scene import Scene, loaded
-from tests.support.databases import Databases
-from tests.support.server import describe, find_bindir, server_options, temporary_directory
+from tests.support.server import find_bindir, server_options, temporary_directory
+from tests.support.sql import wait_for
 
 RATE = 2_000.0
 SIZE = "220m"
@@ -52,14 +52,13 @@ def small_server(small_disk: Path) -> Iterator[LocalPostgres]:
 
 
 @pytest.fixture
-def small_scene(scene: Scene, small_server: LocalPostgres, engine: Engine) -> Iterator[Scene]:
-    """A case on that server."""
-    databases = Databases(describe(small_server.url(), "small"))
-    with databases.migrated(engine) as url:
-        database = scene.settings.database.model_copy(update={"url": SecretStr(url)})
-        scene.settings = scene.settings.model_copy(update={"database": database})
-        yield scene
-    databases.close()
+def small_scene(scene: Scene, small_server: LocalPostgres) -> Scene:
+    """A case on that server, whose database is thrown away with the disk."""
+    small_server.create_database("faults")
+    database = scene.settings.database.model_copy(update={"url": SecretStr(small_server.url("faults"))})
+    scene.settings = scene.settings.model_copy(update={"database": database})
+    wait_for(lambda: migrate(scene.settings))
+    return scene
 
 
 @pytest.mark.asyncio
@@ -88,10 +87,11 @@ async def test_full_disk_under_the_database_delays_but_loses_nothing(
 
 def fill(ballast: Path) -> None:
     """Writes until nothing fits any more."""
-    with ballast.open("wb") as file, suppress(OSError):
-        while True:
-            file.write(bytes(4_096))
-            file.flush()
+    with ballast.open("wb", buffering=0) as file:
+        for size in (1_048_576, 4_096):
+            with suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
     assert shutil.disk_usage(ballast.parent).free < 64 * 1024
 
 
