@@ -35,11 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out the long cases unless they are asked for."""
-    if os.environ.get(CHOICE_VARIABLE) != "all":
-        long = [item for item in items if item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in set(long)]
+    """Leaves out the long cases unless they are asked for; then, the short forms of them."""
+    unwanted = "short" if os.environ.get(CHOICE_VARIABLE) == "all" else "long"
+    left_out = [item for item in items if item.get_closest_marker(unwanted)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker(unwanted)]
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ END_WITHIN_S = 5.0
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.short), pytest.param(5, marks=pytest.mark.long)])
 async def test_broker_that_restarts_with_its_queue_loses_nothing(
     scene: Scene, mosquitto_factory: MosquittoFactory, times: int
 ) -> None:
@@ -54,7 +54,7 @@ async def test_second_process_of_the_same_client_id_waits_for_its_turn(scene: Sc
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [pytest.param(2, marks=pytest.mark.short), pytest.param(10, marks=pytest.mark.long)])
 async def test_ingest_told_to_end_under_load_acknowledges_all_it_stored(scene: Scene, times: int) -> None:
     longest = 0.0
     await scene.known_to_the_broker()

@@ -24,7 +24,7 @@ TABLE = f"{DOMAIN}_readings"
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [pytest.param(2, marks=pytest.mark.short), pytest.param(10, marks=pytest.mark.long)])
 async def test_database_killed_under_load_gets_every_reading_once(
     durable_scene: Scene, durable_server: LocalPostgres, times: int
 ) -> None:
@@ -42,7 +42,7 @@ async def test_database_killed_under_load_gets_every_reading_once(
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("times", [1, pytest.param(5, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.short), pytest.param(5, marks=pytest.mark.long)])
 async def test_database_stopped_at_once_amid_copy_gets_every_reading_once(
     durable_scene: Scene, durable_server: LocalPostgres, times: int
 ) -> None:
@@ -113,7 +113,7 @@ async def test_table_that_is_locked_delays_but_loses_nothing(scene: Scene) -> No
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("limit", ["statement_timeout", "lock_timeout"])
+@pytest.mark.parametrize("limit", ["statement_timeout", pytest.param("lock_timeout", marks=pytest.mark.long)])
 async def test_statement_that_takes_too_long_is_repeated(scene: Scene, limit: str) -> None:
     async with scene.database() as database, Publisher(scene.settings) as publisher:
         name = await database.fetchval("SELECT current_database()")
@@ -154,13 +154,14 @@ async def test_deadlock_that_strikes_ingest_is_survived(scene: Scene) -> None:
 
 
 @pytest.mark.asyncio
-async def test_lost_answer_of_a_commit_does_not_count_twice(durable_scene: Scene) -> None:
+@pytest.mark.parametrize("times", [pytest.param(10, marks=pytest.mark.short), pytest.param(60, marks=pytest.mark.long)])
+async def test_lost_answer_of_a_commit_does_not_count_twice(durable_scene: Scene, times: int) -> None:
     """The server process is ended at random moments, and every other time amid a COMMIT."""
     random = Random(SEED)
     amid = 0
     async with durable_scene.ingesting(), Publisher(durable_scene.settings) as publisher:
         async with durable_scene.database() as database, loaded(publisher, RATE):
-            for number in range(40):
+            for number in range(times):
                 await durable_scene.grown(50)
                 await asyncio.sleep(random.uniform(0, 0.05))
                 while number % 2 and await phase(database) != "commit":
@@ -168,7 +169,7 @@ async def test_lost_answer_of_a_commit_does_not_count_twice(durable_scene: Scene
                 amid += number % 2
                 await end_backends(database)
         await durable_scene.settled(publisher)
-    account = await durable_scene.account("server process ended, 40 times", publisher, f"amid COMMIT {amid}")
+    account = await durable_scene.account(f"server process ended, {times} times", publisher, f"amid COMMIT {amid}")
     account.assert_kept()
 
 

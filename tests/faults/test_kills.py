@@ -61,7 +61,7 @@ async def first_commit(process: IngestProcess, database: asyncpg.Connection) -> 
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("kills", [8, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [pytest.param(8, marks=pytest.mark.short), pytest.param(100, marks=pytest.mark.long)])
 async def test_ingest_killed_under_load_loses_and_doubles_nothing(durable_scene: Scene, kills: int) -> None:
     publisher, fell = await kill_again_and_again(durable_scene, kills, "telemetry")
     note = ", ".join(f"{name} {fell[name]}" for name in PHASES)

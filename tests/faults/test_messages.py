@@ -49,7 +49,9 @@ async def test_raw_nul_bytes_are_quarantined_as_they_are(scene: Scene) -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("messages", [2_000, pytest.param(100_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "messages", [pytest.param(2_000, marks=pytest.mark.short), pytest.param(100_000, marks=pytest.mark.long)]
+)
 async def test_flood_of_malformed_messages_is_counted_to_the_last(scene: Scene, messages: int) -> None:
     async with scene.ingesting(ingest__batch_rows=5_000, ingest__batch_age="100ms"):
         async with Publisher(scene.settings) as publisher, loaded(publisher, 100):
@@ -99,14 +101,14 @@ async def test_same_message_again_within_and_across_batches_is_a_duplicate(scene
 @pytest.mark.parametrize("engine", ["timescaledb"], indirect=True)
 async def test_same_message_again_into_a_compressed_chunk_is_a_duplicate(scene: Scene) -> None:
     async with scene.ingesting(), Publisher(scene.settings) as publisher, scene.database() as database:
-        keys = publisher.publish(20_000)
+        keys = publisher.publish(10_000)
         await scene.settled(publisher)
         compressed = await database.fetch(f"SELECT compress_chunk(c) FROM show_chunks('{DOMAIN}_readings') AS c")
         assert compressed
         for first in range(0, len(keys), 1_000):
             publisher.repeat(keys[first : first + 1_000])
             publisher.publish(100)
-        await ledger_reaches(scene, 42_000)
+        await ledger_reaches(scene, 21_000)
         await scene.settled(publisher)
     account = await scene.account("duplicates into compressed chunks", publisher, f"chunks {len(compressed)}")
     account.assert_kept()
