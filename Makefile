@@ -6,7 +6,7 @@ DEV := .venv/.installed-dev
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra demo --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo check test bench-ingest lock clean
+.PHONY: help setup setup-dev demo check test faults bench-ingest lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ check: $(RUN) $(DEV) ## Lint, format, types and import walls
 
 test: setup-dev ## Run the tests (ARGS for pytest)
 	$(BIN)/python -m pytest $(ARGS)
+
+faults: setup-dev ## Prove that no fault loses or doubles a message; writes docs/measured/faults.md (ARGS for pytest)
+	@TELEMETRY_TEST_FAULTS=all TELEMETRY_TEST_FAULTS_REPORT=docs/measured/faults.md $(BIN)/python -m pytest tests/faults $(ARGS)
 
 bench-ingest: setup-dev ## Measure ingest from broker to committed row (ARGS)
 	@test -f tests/benchmarks/ingest.py || { echo "tests/benchmarks/ingest.py is not there" >&2; exit 1; }

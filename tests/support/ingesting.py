@@ -37,11 +37,16 @@ async def ingesting(settings: Settings) -> AsyncIterator[str]:
 async def _subscribed(url: str, task: asyncio.Task[None]) -> None:
     """A broker keeps nothing for a subscriber that it has never seen."""
     deadline = time.monotonic() + PATIENCE_S
-    while http.metric(await http.get(url, within_s=2) or "", "telemetry_ingest_mqtt_connected") != 1:
+    while not await is_subscribed(url):
         if task.done():
             task.result()
         assert time.monotonic() < deadline, "ingest did not subscribe in time"
         await asyncio.sleep(0.05)
+
+
+async def is_subscribed(url: str) -> bool:
+    """Whether the ingest that shows its metrics there takes messages in."""
+    return http.metric(await http.get(url, within_s=2) or "", "telemetry_ingest_mqtt_connected") == 1
 
 
 async def outcomes(database: asyncpg.Connection) -> Counter[str]:

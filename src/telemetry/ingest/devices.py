@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 import asyncpg
 
@@ -12,13 +12,16 @@ from telemetry.settings import Settings
 from telemetry.store import devices
 from telemetry.store.link import Link
 
+_ANSWER_WITHIN_S: Final = 20.0
+"""A look-up is short. Where the network has swallowed both of our connections, its silence adds to the writer's."""
+
 
 class Devices:
     """Finds the keys of devices; registers new ones where the settings say so."""
 
     def __init__(self, settings: Settings) -> None:
         self._unknown: Literal["auto", "quarantine"] = settings.ingest.unknown_devices
-        self._link = Link(settings, "ingest devices")
+        self._link = Link(settings, "ingest devices", answer_within_s=_ANSWER_WITHIN_S)
 
     async def resolve(self, routes: Iterable[Route]) -> None:
         """Fills in the keys; a device that is not registered and must not be keeps none."""

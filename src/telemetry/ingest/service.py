@@ -25,7 +25,7 @@ from telemetry.ingest.preparation import Preparation
 from telemetry.ingest.routes import Routes
 from telemetry.ingest.shares import Share, shares
 from telemetry.ingest.spool import Spool
-from telemetry.ingest.tasks import together, unless
+from telemetry.ingest.tasks import end, together, unless
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import Settings
 from telemetry.store.allowance import Allowance
@@ -170,9 +170,7 @@ class _Ingest:
             if not working.done():
                 await self._finish(working)
         finally:
-            for task in (working, *ending):
-                task.cancel()
-            await asyncio.wait({working, *ending})
+            await end(working, *ending)
             if self._detour is not None:
                 await self._detour.close()
             await self._accounts.close()
@@ -226,9 +224,7 @@ class _Ingest:
             for part in done:
                 part.result()
         finally:
-            for part in parts:
-                part.cancel()
-            await asyncio.wait(parts)
+            await end(*parts)
 
     async def _finish(self, working: asyncio.Task[None]) -> None:
         """Stops reading, commits and acknowledges what was read, and leaves; the broker keeps the session."""
@@ -238,9 +234,7 @@ class _Ingest:
         self._intake.close()
         closing = asyncio.create_task(self._subscriber.close(GRACE), name="close")
         await asyncio.wait({closing, working}, timeout=2 * GRACE.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
-        closing.cancel()
-        with suppress(asyncio.CancelledError):
-            await closing
+        await end(closing)
         log.info(
             "ingest_stopped", detail="What was not committed stays with the broker.", client_id=self._share.client_id
         )

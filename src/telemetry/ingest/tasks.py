@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 Result = TypeVar("Result")
+
+_AGAIN_S: Final = 0.5
 
 
 async def together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
@@ -27,6 +29,15 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Resu
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         return working.result() if working.done() else None
     finally:
-        for task in (working, stopping):
+        await end(working, stopping)
+
+
+async def end(*tasks: asyncio.Future[Any]) -> None:
+    """Cancels tasks and waits until they have ended.
+
+    It cancels again where one goes on: `asyncio.wait_for` of Python 3.11 can lose a cancellation, and drivers use it.
+    """
+    while going := [task for task in tasks if not task.done()]:
+        for task in going:
             task.cancel()
-        await asyncio.wait({working, stopping})
+        await asyncio.wait(going, timeout=_AGAIN_S)

@@ -21,6 +21,10 @@ log = structlog.get_logger()
 Result = TypeVar("Result")
 Work = Callable[[asyncpg.Connection], Awaitable[Result]]
 
+ANSWER_WITHIN_S = 60.0
+"""A network that swallows everything ends no connection: a server that says nothing for so long, be it to a BEGIN, a
+COMMIT or a ROLLBACK, is given up, and the work is repeated over a new connection."""
+
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _WARN_EVERY_S = 60.0
@@ -36,10 +40,19 @@ class Link:
     Args:
         purpose: shown in `pg_stat_activity` and in the log.
         prepare: what a new connection needs before it can be used.
+        answer_within_s: how long a statement may take before the server is given up.
     """
 
-    def __init__(self, settings: Settings, purpose: str, prepare: Work[None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        purpose: str,
+        prepare: Work[None] | None = None,
+        *,
+        answer_within_s: float = ANSWER_WITHIN_S,
+    ) -> None:
         self._settings = settings
+        self._answer_within_s = answer_within_s
         self._purpose = purpose
         self._prepare = prepare
         self._connection: asyncpg.Connection | None = None
@@ -87,7 +100,7 @@ class Link:
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
-        connection = await connect(self._settings, self._purpose)
+        connection = await connect(self._settings, self._purpose, answer_within_s=self._answer_within_s)
         try:
             await self._end_predecessor(connection)
             if self._prepare is not None:

@@ -22,8 +22,11 @@ _SERVER_SETTINGS = {
 }
 
 
-async def connect(settings: Settings, purpose: str = "") -> asyncpg.Connection:
+async def connect(settings: Settings, purpose: str = "", *, answer_within_s: float | None = None) -> asyncpg.Connection:
     """One connection; `purpose` is shown in `pg_stat_activity`.
+
+    Args:
+        answer_within_s: a statement that takes longer raises TimeoutError; none = each may take its time.
 
     Raises:
         Unavailable: the server does not answer now.
@@ -34,6 +37,7 @@ async def connect(settings: Settings, purpose: str = "") -> asyncpg.Connection:
         return await asyncpg.connect(
             url,
             timeout=settings.database.connect_timeout.total_seconds(),
+            command_timeout=answer_within_s,
             server_settings=_SERVER_SETTINGS | {"application_name": f"{APPLICATION} {purpose}".strip()},
         )
     except (ValueError, asyncpg.ClientConfigurationError) as error:

@@ -173,8 +173,9 @@ class Writer:
             counts = +counts  # without those that are 0
             choice = self._allowance.choose(refused, batch.received_us)
             await self._account(database, batch, counts, choice.kept)
-        except BaseException:
-            if not database.is_closed():
+        except BaseException as error:
+            # Where it is no fault of a row the connection is given up, and a rollback could wait for a dead server.
+            if classify(error) is not Failure.RETRY and not database.is_closed():
                 await transaction.rollback()
             raise
         self._in_doubt = batch.id, counts, choice

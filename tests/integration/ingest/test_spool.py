@@ -309,7 +309,7 @@ async def test_kill_while_spooling_loses_and_doubles_nothing(city: City, start: 
 
 @pytest.mark.asyncio
 async def test_kill_while_draining_counts_nothing_twice(city: City, start: Callable[[City], Process]) -> None:
-    total = 500
+    total = 2_000
     city = city.with_settings(ingest__batch_rows=5)
     process = start(city)
     await reaches(process.url, "mqtt_connected", 1)
@@ -317,7 +317,7 @@ async def test_kill_while_draining_counts_nothing_twice(city: City, start: Calla
         await publish(city.settings, range(total))
         await reaches(process.url, "spooled_messages_total", total)
     kills = 0
-    async with connected(city.settings, "test") as database:
+    async with connected(city.settings, "test") as database, asyncio.timeout(2 * PATIENCE_S):
         while city.file.exists():
             before = await database.fetchval("SELECT count(*) FROM lighting_readings")
             while city.file.exists() and before == await database.fetchval("SELECT count(*) FROM lighting_readings"):
