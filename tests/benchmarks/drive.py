@@ -60,8 +60,11 @@ class Publishing:
     @classmethod
     async def start(cls, load: Load) -> Publishing:
         """Started, with its packets made, waiting for `allow`."""
-        pipe = asyncio.subprocess.PIPE
-        publishing = cls(await asyncio.create_subprocess_exec(*dying_with_us(load.command()), stdin=pipe, stdout=pipe))
+        pipe, command = asyncio.subprocess.PIPE, dying_with_us(load.command())
+        # A session of its own, so that Ctrl-C is for us, who end it.
+        publishing = cls(
+            await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, start_new_session=True)
+        )
         if await publishing._line() != "ready":
             await publishing.end()
             raise RuntimeError("the publisher did not start; its error is above")

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import asyncpg
 from rich.console import Console
 from rich.table import Table
 
@@ -105,8 +106,8 @@ def main() -> None:
             report = measure(place, given.only, plan)
     except KeyboardInterrupt:
         sys.exit("stopped")
-    except (TelemetryError, RuntimeError) as error:
-        sys.exit(str(error))
+    except (TelemetryError, RuntimeError, OSError, asyncpg.PostgresError) as error:
+        sys.exit(f"the benchmark could not go on: {error}")
     show(report, circumstances)
     if given.write:
         handed = " ".join(sys.argv[1:])
