@@ -4,7 +4,9 @@
 
 It validates with the same model and writes the same columns of the same table, in batches of 1,000, with ON CONFLICT DO
 NOTHING. In its favour: it has no ledger, no quarantine, no late ranges, registers no devices (their keys are in a
-dictionary before it begins), and acknowledges on arrival, as aiomqtt does. It says `ready` once it is subscribed.
+dictionary before it begins), and acknowledges on arrival, as aiomqtt does. It
+speaks MQTT 3.1.1, aiomqtt's default: with MQTT 5 a third of its time goes into the properties of each packet. It says
+`ready` once it is subscribed.
 """
 
 from __future__ import annotations
@@ -58,9 +60,7 @@ async def run(url: str, port: int, root: str, name: str) -> None:
     keys = await devices.keys(database)
     writer = Writer(database, f"{name}_readings", ["time", "received_at", "device_key", *metrics])
     flusher = asyncio.create_task(writer.flush_old(), name="flush")
-    async with aiomqtt.Client(
-        "127.0.0.1", port, identifier=f"{root}-baseline", protocol=aiomqtt.ProtocolVersion.V5
-    ) as client:
+    async with aiomqtt.Client("127.0.0.1", port, identifier=f"{root}-baseline") as client:
         await client.subscribe(f"{root}/{name}/+", qos=1)
         print("ready", flush=True)
         async for message in client.messages:
