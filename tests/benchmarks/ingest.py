@@ -1,237 +1,120 @@
-"""Ingest from broker to committed row, on both engines: `make bench-ingest`, `make bench-ingest ARGS="--rate 5000"`.
+"""Ingest from broker to committed row: `make bench-ingest`, `make bench-ingest ARGS="--only throughput --seconds 60"`.
 
 Broker, publisher, database and ingest share the machine, so read the CPU per message and the ratios, not the absolute
-rates. The database is durable: fsync and synchronous_commit are on.
+rates, and look at the calibration before you compare two tables. The database is durable: fsync and synchronous_commit
+are on. The exit code is 1 when a message is missing or the ledger does not balance, never because of a figure.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
-import os
-import platform
-import subprocess
+import signal
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import asyncpg
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-from telemetry.demo import http
-from telemetry.demo.mosquitto import LocalMosquitto
-from telemetry.demo.postgres import LocalPostgres
-from telemetry.demo.server import free_port
-from telemetry.settings import Settings, load_settings
-from telemetry.store.migrate import migrate
-from tests.support.server import describe, find_bindir, server_options, temporary_directory
+from telemetry.errors import TelemetryError
+from tests.benchmarks.figures import COLUMNS, markdown, rows
+from tests.benchmarks.machine import describe_machine
+from tests.benchmarks.memory import memory
+from tests.benchmarks.plan import Plan, Report
+from tests.benchmarks.stand import Stand, stand
+from tests.benchmarks.throughput import half_load, throughput
+from tests.benchmarks.versus import baseline, scaling
 
-BROKER = {
-    "max_queued_messages": "0",
-    "max_queued_bytes": "0",
-    "max_inflight_messages": "20000",
-    "max_inflight_bytes": "0",
-}
-POSTGRES = {"shared_buffers": "1GB", "max_wal_size": "8GB"}
-PATIENCE_S = 60.0
+SCENARIOS: Final = ("throughput", "half", "baseline", "memory", "scaling")
+PAGE: Final = Path(__file__).parents[2] / "docs" / "measured" / "ingest.md"
 
 
-@dataclass(frozen=True)
-class Load:
-    """What is published."""
-
-    messages: int
-    rate: float
-    devices: int
-    domains: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was measured.
-
-    Attributes:
-        rate: messages per second from the first published to the last committed.
-        cpu_us: CPU microseconds of the ingest process for each message.
-        p99_ms: 99th percentile, over batches, from receipt of the first message to its commit; an upper bound of a
-        bucket. rss_mb: greatest resident memory of the ingest process.
-    """
-
-    engine: str
-    published: int
-    stored: int
-    imbalance: int
-    rate: float
-    cpu_us: float
-    p99_ms: float
-    rss_mb: float
-
-
-@contextmanager
-def ingest_process(settings: Settings, folder: Path, metrics_port: int) -> Iterator[psutil.Process]:
-    """`telemetry ingest` in a process of its own, subscribed."""
-    environment = {
-        **os.environ,
-        "TELEMETRY_DATABASE__URL": settings.database.url.get_secret_value(),
-        "TELEMETRY_MQTT__PORT": str(settings.mqtt.port),
-        "TELEMETRY_MQTT__CLIENT_ID": settings.mqtt.client_id,
-        "TELEMETRY_MQTT__TOPIC_ROOT": settings.mqtt.topic_root,
-        "TELEMETRY_INGEST__METRICS_PORT": str(metrics_port),
-    }
-    with (folder / "ingest.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "telemetry", "ingest"], env=environment, stdout=log, stderr=log
-        )
-        try:
-            url = f"http://127.0.0.1:{metrics_port}/metrics"
-            deadline = time.monotonic() + PATIENCE_S
-            while http.metric(asyncio.run(http.get(url)) or "", "telemetry_ingest_mqtt_connected") != 1:
-                assert process.poll() is None, (folder / "ingest.log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            yield psutil.Process(process.pid)
-        finally:
-            process.terminate()
-            process.wait(PATIENCE_S)
-
-
-async def account(url: str) -> tuple[int, int, int]:
-    """Received, stored and the imbalance, by the ledger."""
-    database = await asyncpg.connect(url)
-    try:
-        row = await database.fetchrow(
-            "SELECT coalesce(sum(received), 0)::bigint, coalesce(sum(stored), 0)::bigint, "
-            "coalesce(sum(abs(imbalance)), 0)::bigint FROM ledger_hourly"
-        )
-        assert row is not None
-        return row[0], row[1], row[2]
-    finally:
-        await database.close()
-
-
-def measure(postgres: LocalPostgres, mosquitto: LocalMosquitto, folder: Path, engine: str, load: Load) -> Result:
-    """One load on one engine."""
-    name = f"bench_{engine}"
-    postgres.create_database(name)
-    settings = load_settings(
-        overrides={
-            "database.url": postgres.url(name),
-            "database.engine": engine,
-            "mqtt.port": mosquitto.port,
-            "mqtt.client_id": name,
-            "mqtt.topic_root": name,
-        }
+def arguments() -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(prog="make bench-ingest", description=__doc__)
+    parser.add_argument("--only", default=",".join(SCENARIOS), help=f"scenarios, by commas, of {', '.join(SCENARIOS)}")
+    parser.add_argument("--engine", choices=["timescaledb", "postgres"], action="append", default=[])
+    parser.add_argument("--messages", type=int, default=200_000, help="of one run at full speed")
+    parser.add_argument(
+        "--seconds", type=float, default=0, help="throughput: one sustained run of about so long instead"
     )
-    asyncio.run(migrate(settings))
-    metrics_port = free_port()
-    with ingest_process(settings, folder, metrics_port) as process:
-        cpu_before = sum(process.cpu_times()[:2])
-        began = time.time()
-        publisher = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tests.benchmarks.load", str(mosquitto.port), settings.mqtt.topic_root),
-                *(str(load.messages), str(load.rate), str(load.devices), load.domains),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        rss = 0
-        while publisher.poll() is None:
-            rss = max(rss, process.memory_info().rss)
-            time.sleep(0.05)
-        assert publisher.stdout is not None
-        said: dict[str, Any] = json.loads(publisher.stdout.read())
-        publisher.stdout.close()
-        began = said["ended_at"] - said["elapsed_s"]
-        received = stored = imbalance = 0
-        deadline = time.monotonic() + PATIENCE_S
-        while received < load.messages and time.monotonic() < deadline:
-            received, stored, imbalance = asyncio.run(account(postgres.url(name)))
-            rss = max(rss, process.memory_info().rss)
-            time.sleep(0.02)
-        elapsed = time.time() - began
-        cpu = sum(process.cpu_times()[:2]) - cpu_before
-        text = asyncio.run(http.get(f"http://127.0.0.1:{metrics_port}/metrics")) or ""
-    return Result(
-        engine=engine,
-        published=load.messages,
-        stored=stored,
-        imbalance=imbalance + abs(load.messages - received),
-        rate=received / elapsed,
-        cpu_us=cpu / max(received, 1) * 1e6,
-        p99_ms=quantile(text, "telemetry_ingest_visible_seconds", 0.99) * 1000,
-        rss_mb=rss / 2**20,
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each kind, interleaved")
+    parser.add_argument("--half-seconds", type=float, default=8, help="length of a run at half load")
+    parser.add_argument("--backlog", type=int, default=300_000, help="messages that wait at the broker")
+    parser.add_argument("--outage", type=float, default=15, help="seconds without the database")
+    parser.add_argument("--outage-rate", type=float, default=5_000, help="messages per second meanwhile")
+    parser.add_argument("--write", action="store_true", help=f"write the table to {PAGE.relative_to(PAGE.parents[2])}")
+    given = parser.parse_args()
+    given.only = given.only.split(",")
+    if unknown := sorted(set(given.only) - set(SCENARIOS)):
+        parser.error(f"--only: no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    return given
+
+
+def measure(place: Stand, only: list[str], plan: Plan) -> Report:
+    """The scenarios, one after the other."""
+    report = Report()
+    rates = throughput(place, plan, report) if "throughput" in only else {}
+    if "half" in only:
+        half_load(place, plan, report, rates)
+    for name, scenario in (("baseline", baseline), ("memory", memory), ("scaling", scaling)):
+        if name in only:
+            scenario(place, plan, report)
+    report.close()
+    return report
+
+
+def show(report: Report, circumstances: str) -> None:
+    """The table for people."""
+    table = Table(title=circumstances, box=None)
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column in ("measured", "target") else "left")
+    for line in rows(report.figures):
+        table.add_row(*line)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def page(report: Report, circumstances: str, command: str) -> str:
+    """The document for the guides."""
+    return (
+        "# Ingest, measured\n\n"
+        f"{circumstances}.\n\n"
+        f"Written by `{command}`. Broker, publisher, database and ingest share the machine: read the CPU per message\n"
+        "and the ratios rather than the rates. Where there were several runs, the figure is their median.\n\n"
+        f"{markdown(report.figures)}"
     )
-
-
-def quantile(text: str, name: str, share: float) -> float:
-    """Upper bound of the histogram bucket in which the quantile lies."""
-    buckets: list[tuple[float, float]] = []
-    for line in text.splitlines():
-        if line.startswith(f"{name}_bucket"):
-            labels, _, value = line.rpartition(" ")
-            buckets.append((float(labels.split('le="')[1].split('"')[0]), float(value)))
-    total = buckets[-1][1] if buckets else 0
-    return next((bound for bound, count in buckets if count >= share * total), float("nan"))
 
 
 def main() -> None:
-    """Measures and prints a table; exit code 1 when a message is missing."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--messages", type=int, default=20_000)
-    parser.add_argument(
-        "--rate", type=float, default=5_000, help="messages per second; 0 = as fast as the broker takes them"
+    """Measures, prints and writes."""
+    given = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    plan = Plan(
+        messages=given.messages,
+        seconds=given.seconds,
+        rounds=given.rounds,
+        half_s=given.half_seconds,
+        backlog=given.backlog,
+        outage_s=given.outage,
+        outage_rate=given.outage_rate,
     )
-    parser.add_argument("--devices", type=int, default=2_000)
-    parser.add_argument("--domains", default="lighting,energy,parking,waste")
-    parser.add_argument("--engine", choices=["postgres", "timescaledb"], action="append")
-    parser.add_argument("--json", type=Path, help="also write the results there")
-    given = parser.parse_args()
-    load = Load(given.messages, given.rate, given.devices, given.domains)
-    with ExitStack() as stack:
-        folder = stack.enter_context(temporary_directory())
-        bindir, origin = find_bindir()
-        postgres = LocalPostgres(folder / "postgres", bindir, options=server_options(bindir) | POSTGRES)
-        stack.callback(postgres.stop)
-        postgres.start()
-        mosquitto = LocalMosquitto(folder / "mosquitto", options=BROKER)
-        stack.callback(mosquitto.stop)
-        mosquitto.start()
-        server = describe(postgres.url(), origin)
-        engines = given.engine or (["timescaledb"] if server.timescaledb else []) + ["postgres"]
-        results = [measure(postgres, mosquitto, folder, engine, load) for engine in engines]
-    show(results, load, server.description)
-    if given.json:
-        given.json.write_text(json.dumps([vars(result) for result in results], indent=2) + "\n")
-    if any(result.stored != load.messages or result.imbalance for result in results):
+    try:
+        with stand(given.engine) as place:
+            circumstances = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {describe_machine()}; {place.versions}"
+            report = measure(place, given.only, plan)
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+    except (TelemetryError, RuntimeError, OSError, asyncpg.PostgresError) as error:
+        sys.exit(f"the benchmark could not go on: {error}")
+    show(report, circumstances)
+    if given.write:
+        handed = " ".join(sys.argv[1:])
+        PAGE.parent.mkdir(parents=True, exist_ok=True)
+        PAGE.write_text(page(report, circumstances, f'make bench-ingest ARGS="{handed}"'))
+    if report.missing:
         sys.exit("messages are missing, or the ledger does not balance")
-
-
-def show(results: list[Result], load: Load, server: str) -> None:
-    """The table for people."""
-    pace = f"{load.rate:,.0f}/s" if load.rate else "full speed"
-    load_text = f"{load.messages:,} messages at {pace}, {load.devices:,} devices"
-    table = Table(title=f"{load_text}\n{server}; {os.cpu_count()} x {platform.machine()}", box=None)
-    for column in ("engine", "stored", "imbalance", "messages/s", "CPU µs/message", "p99 to commit ms", "RSS MB"):
-        table.add_column(column, justify="right")
-    for each in results:
-        table.add_row(
-            each.engine,
-            f"{each.stored:,}",
-            str(each.imbalance),
-            f"{each.rate:,.0f}",
-            f"{each.cpu_us:.1f}",
-            f"≤ {each.p99_ms:,.0f}",
-            f"{each.rss_mb:.0f}",
-        )
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,37 @@
 """A publisher that is never the bottleneck: MQTT 3.1.1 packets put together by hand, QoS 1, many in flight.
 
-    python -m tests.benchmarks.load PORT ROOT MESSAGES RATE DEVICES DOMAINS
+    python -m tests.benchmarks.load '{"port": …}'      the fields of `Load`
 
-It prints one JSON object when the broker has acknowledged every message. A rate of 0 is as fast as the broker takes
-them.
+It makes its packets, connects, and says `ready`. Each line that it then reads is the number of messages that it may
+have published by now; so whoever started it decides when the clock begins, and how far the subscriber may fall behind.
+When the broker has acknowledged every message it prints one JSON object. It ends when its standard input is closed.
+
+The packets of a whole number of turns are made beforehand, in blocks, with a gap for the time; to fill the gaps of a
+block is one `bytes.replace`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 CONNECT: Final = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04load"
 IN_FLIGHT: Final = 10_000
-TICK_S: Final = 0.01
+PACKET_IDS: Final = 65_535
+RING: Final = 60_000
+"""Packets that are made beforehand, at the least: more than are ever in flight, so that no packet id is used twice."""
+BLOCK: Final = 50
+BLOCKS_AT_ONCE: Final = 40
+TICK_S: Final = 0.005
+GAP: Final = b"@" * len("2026-01-01T00:00:00.000000Z")
 
 BODIES: Final = {
     "lighting": '"power_w":%d.25,"voltage_v":231.5,"dim_level_pct":80,"energy_kwh":1203.4,"lamp_on":true',
@@ -29,20 +41,68 @@ BODIES: Final = {
 }
 
 
-def packets(root: str, messages: int, devices: int, domains: list[str]) -> Iterator[bytes]:
-    """PUBLISH packets of distinct readings: devices take turns, each a millisecond after its last reading."""
-    start = datetime.now(UTC) - timedelta(minutes=30)
-    topics = [f"{root}/{domains[n % len(domains)]}/load-{n}".encode() for n in range(devices)]
-    bodies = [BODIES[domains[n % len(domains)]] for n in range(devices)]
-    stamp = ""
-    for number in range(messages):
-        turn, device = divmod(number, devices)
-        if device == 0 or not stamp:
-            stamp = (start + timedelta(milliseconds=turn)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        payload = f'{{"time":"{stamp}",{bodies[device] % (number % 9_000)}}}'.encode()
-        topic = topics[device]
-        body = struct.pack("!H", len(topic)) + topic + struct.pack("!H", number % 65_535 + 1) + payload
-        yield b"\x32" + _length(len(body)) + body
+@dataclass(frozen=True)
+class Load:
+    """What is published: distinct readings of devices that take turns.
+
+    Attributes:
+        rate: messages per second; 0 = as fast as the broker takes them.
+        live: each reading names the moment of its sending; otherwise half an hour ago, a millisecond later each turn.
+    """
+
+    port: int
+    root: str
+    messages: int
+    devices: int
+    domains: Sequence[str]
+    rate: float = 0
+    live: bool = False
+
+    def command(self) -> list[str]:
+        """The process that publishes it."""
+        return [sys.executable, "-m", "tests.benchmarks.load", json.dumps(asdict(self))]
+
+
+class Block(NamedTuple):
+    """Packets that are sent at once.
+
+    Attributes:
+        ends: where each of them ends.
+        opens: whether a turn of the devices begins with it.
+    """
+
+    data: bytes
+    ends: list[int]
+    opens: bool
+
+    def first(self, count: int, stamp: bytes) -> bytes:
+        """So many packets, with their time."""
+        return self.data[: self.ends[count - 1]].replace(GAP, stamp)
+
+
+def ring(load: Load) -> list[Block]:
+    """The blocks that are sent over and over: whole turns."""
+    size = load.devices * max(1, RING // load.devices)
+    ids = -(-size // -(-size // PACKET_IDS))
+    topics = [f"{load.root}/{load.domains[n % len(load.domains)]}/load-{n}".encode() for n in range(load.devices)]
+    bodies = [BODIES[load.domains[n % len(load.domains)]] for n in range(load.devices)]
+    blocks: list[Block] = []
+    for turn in range(0, size, load.devices):
+        for begin in range(0, load.devices, BLOCK):
+            data, ends = bytearray(), []
+            for device in range(begin, min(begin + BLOCK, load.devices)):
+                place = turn + device
+                payload = b'{"time":"%b",%b}' % (GAP, (bodies[device] % (place % 9_000)).encode())
+                data += publish_packet(topics[device], place % ids + 1, payload)
+                ends.append(len(data))
+            blocks.append(Block(bytes(data), ends, begin == 0))
+    return blocks
+
+
+def publish_packet(topic: bytes, packet_id: int, payload: bytes) -> bytes:
+    """A PUBLISH of QoS 1, shorter than 16 KiB."""
+    body = struct.pack("!H", len(topic)) + topic + struct.pack("!H", packet_id) + payload
+    return b"\x32" + _length(len(body)) + body
 
 
 def _length(size: int) -> bytes:
@@ -51,13 +111,36 @@ def _length(size: int) -> bytes:
     return bytes((size & 0x7F | 0x80, size >> 7))
 
 
+class Clock:
+    """The times that the readings name."""
+
+    def __init__(self, live: bool) -> None:
+        self._live = live
+        self._turn = datetime.now(UTC) - timedelta(minutes=30)
+        self._stamp = b""
+
+    def stamp(self, opens: bool) -> bytes:
+        """The time of the next block."""
+        if self._live:
+            return _rfc_3339(datetime.now(UTC))
+        if opens or not self._stamp:
+            self._turn += timedelta(milliseconds=1)
+            self._stamp = _rfc_3339(self._turn)
+        return self._stamp
+
+
+def _rfc_3339(at: datetime) -> bytes:
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z").encode()
+
+
 class Publisher(asyncio.Protocol):
-    """Writes packets and counts the acknowledgements."""
+    """Counts the acknowledgements, and reads how much may be published."""
 
     def __init__(self) -> None:
         self.connected = asyncio.Event()
         self.changed = asyncio.Event()
         self.acknowledged = 0
+        self.allowed = 0
         self._rest = 0
 
     def data_received(self, data: bytes) -> None:
@@ -69,25 +152,41 @@ class Publisher(asyncio.Protocol):
         self.acknowledged += whole
         self.changed.set()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def read_allowance(self) -> None:
+        """Takes the last of the lines that have come."""
+        lines = os.read(0, 65_536).split()
+        if not lines:
+            os._exit(1)
+        self.allowed = int(lines[-1])
         self.changed.set()
 
 
-async def publish(
-    port: int, root: str, messages: int, rate: float, devices: int, domains: list[str]
-) -> dict[str, float]:
-    """Publishes so many messages at a rate; what it says when the last one is acknowledged."""
-    ready = list(packets(root, messages, devices, domains))
-    transport, publisher = await asyncio.get_running_loop().create_connection(Publisher, "127.0.0.1", port)
+async def publish(load: Load) -> dict[str, float]:
+    """Publishes a load; what it says when the last message is acknowledged."""
+    blocks, clock = ring(load), Clock(load.live)
+    loop = asyncio.get_running_loop()
+    transport, publisher = await loop.create_connection(Publisher, "127.0.0.1", load.port)
     transport.write(CONNECT)
     await publisher.connected.wait()
-    began, sent = time.monotonic(), 0
-    while publisher.acknowledged < messages:
-        due = min(messages, int((time.monotonic() - began) * rate) + 1 if rate else messages)
-        until = min(due, publisher.acknowledged + IN_FLIGHT, sent + 2_000)
-        if until > sent:
-            transport.write(b"".join(ready[sent:until]))
-            sent = until
+    loop.add_reader(0, publisher.read_allowance)
+    print("ready", flush=True)
+    while not publisher.allowed:
+        publisher.changed.clear()
+        await publisher.changed.wait()
+    began, began_at, sent, place = time.monotonic(), time.time(), 0, 0
+    while publisher.acknowledged < load.messages:
+        due = int((time.monotonic() - began) * load.rate) + BLOCK if load.rate else load.messages
+        until = min(due, publisher.allowed, publisher.acknowledged + IN_FLIGHT)
+        parts: list[bytes] = []
+        while sent < load.messages and len(parts) < BLOCKS_AT_ONCE:
+            block = blocks[place % len(blocks)]
+            count = min(len(block.ends), load.messages - sent)
+            if sent + count > until:
+                break
+            parts.append(block.first(count, clock.stamp(block.opens)))
+            sent, place = sent + count, place + 1
+        if parts:
+            transport.write(b"".join(parts))
             await asyncio.sleep(0)
             continue
         publisher.changed.clear()
@@ -95,13 +194,11 @@ async def publish(
             await asyncio.wait_for(publisher.changed.wait(), TICK_S)
         except TimeoutError:
             assert not transport.is_closing(), f"the broker closed the connection after {publisher.acknowledged}"
-    elapsed = time.monotonic() - began
+    done = {"messages": load.messages, "began_at": began_at, "elapsed_s": time.monotonic() - began}
     transport.write(b"\xe0\x00")
     transport.close()
-    return {"messages": messages, "elapsed_s": elapsed, "ended_at": time.time()}
+    return done
 
 
 if __name__ == "__main__":
-    port, root, messages, rate, devices, domains = sys.argv[1:]
-    done = asyncio.run(publish(int(port), root, int(messages), float(rate), int(devices), domains.split(",")))
-    sys.stdout.write(json.dumps(done) + "\n")
+    print(json.dumps(asyncio.run(publish(Load(**json.loads(sys.argv[1]))))), flush=True)

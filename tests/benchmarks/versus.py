@@ -1,0 +1,68 @@
+"""Pairs of runs, one right after the other: against the baseline, and against more devices or more domains.
+
+The speed of a shared machine changes from minute to minute, so only the ratio within a pair counts, and of the pairs
+the median.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from tests.benchmarks.drive import Run, drive
+from tests.benchmarks.figures import figure, ratios
+from tests.benchmarks.load import Load
+from tests.benchmarks.plan import DEVICES, DOMAINS, Plan, Report
+from tests.benchmarks.stand import Baseline, Stand, running
+from tests.benchmarks.throughput import full_speed
+
+BASELINE_MESSAGES: Final = 30_000
+BASELINE_WINDOW: Final = 10_000
+"""Messages that may wait for the baseline, which reads on while its database is busy: enough to be never idle."""
+FEW, MANY = 1_000, 200_000
+
+
+def baseline(stand: Stand, plan: Plan, report: Report) -> None:
+    """The same load for both: lighting only, each as fast as it can."""
+    engine = stand.engines[0]
+    ours, theirs = [], []
+    for _ in range(plan.rounds):
+        ours.append(report.take(full_speed(stand, engine, plan.messages, ("lighting",))))
+        theirs.append(report.take(_baseline_run(stand, engine)))
+    name = f"baseline, {engine}"
+    costs = [[run.cpu_us for run in runs] for runs in (theirs, ours)]
+    rates = [[run.rate for run in runs] for runs in (ours, theirs)]
+    note = "aiomqtt, Pydantic, asyncpg.executemany by 1,000"
+    add = report.figures.append
+    add(figure(name, "CPU per message, baseline", costs[0], "µs", note=note))
+    add(figure(name, "CPU per message, ours", costs[1], "µs", form=".2f", note="one domain, both at full speed"))
+    add(figure(name, "times cheaper", ratios(*costs), form=".1f", least=10, note="by pairs"))
+    add(figure(name, "messages/s, baseline", rates[1], form=",.0f"))
+    add(figure(name, "messages/s, ours", rates[0], form=",.0f"))
+    add(figure(name, "times faster", ratios(*rates), form=".1f", note="by pairs"))
+
+
+def _baseline_run(stand: Stand, engine: str) -> Run:
+    with stand.site(engine, DEVICES) as site, running(Baseline(site, stand.folder)) as subject:
+        warm = Load(site.port, site.name, DEVICES, DEVICES, ("lighting",))
+        asyncio.run(drive(subject, warm, window=BASELINE_WINDOW))
+        load = Load(site.port, site.name, BASELINE_MESSAGES, DEVICES, ("lighting",))
+        return asyncio.run(drive(subject, load, before=DEVICES, window=BASELINE_WINDOW))
+
+
+def scaling(stand: Stand, plan: Plan, report: Report) -> None:
+    """What more devices and more domains cost."""
+    engine = stand.engines[0]
+    name = f"scaling, {engine}"
+    kinds = {
+        f"{MANY:,} devices over {FEW:,}": ((("lighting",), FEW), (("lighting",), MANY)),
+        "four domains over one": ((DOMAINS[:1], DEVICES), (DOMAINS, DEVICES)),
+    }
+    for title, (small, large) in kinds.items():
+        less, more = [], []
+        for _ in range(plan.rounds):
+            less.append(report.take(full_speed(stand, engine, plan.messages, *small)).cpu_us)
+            more.append(report.take(full_speed(stand, engine, plan.messages, *large)).cpu_us)
+        add = report.figures.append
+        costs = f"CPU µs: {', '.join(f'{a:.2f} → {b:.2f}' for a, b in zip(less, more, strict=True))}"
+        add(figure(name, title, ratios(more, less), "×", form=".2f", most=1.15, note=costs))
