@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
@@ -36,14 +35,20 @@ async def copy_entries(database: asyncpg.Connection, layout: Layout, entries: Se
     """Copies readings into the table of their domain; errors as by `copy`."""
     if not entries:
         return
+    # A view: asyncpg reads a file in another thread, at the cost of many a row, and takes bytes for a file's name.
+    rows: Any = memoryview(_binary(entries))
+    tag = await database.copy_to_table(
+        layout.table, source=rows, columns=layout.columns, format="binary", timeout=PATIENCE_S
+    )
+    _require(tag, layout.table, len(entries))
+
+
+def _binary(entries: Sequence[Entry]) -> bytes:
+    """The readings as COPY reads them."""
     shapes: defaultdict[Shape, list[Entry]] = defaultdict(list)
     for entry in entries:
         shapes[entry[SHAPE]].append(entry)
-    data = b"".join([HEADER, *(encode(shape, alike) for shape, alike in shapes.items()), TRAILER])
-    tag = await database.copy_to_table(
-        layout.table, source=io.BytesIO(data), columns=layout.columns, format="binary", timeout=PATIENCE_S
-    )
-    _require(tag, layout.table, len(entries))
+    return b"".join([HEADER, *(encode(shape, alike) for shape, alike in shapes.items()), TRAILER])
 
 
 async def store_new(database: asyncpg.Connection, batch: Batch) -> tuple[Counts, list[Quarantined]]:

@@ -9,7 +9,7 @@ connection therefore asks for the last id first, when no older connection of our
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -25,6 +25,9 @@ from telemetry.store.failures import Failure, classify
 from telemetry.store.layout import DAY_US, EPOCH, HOUR_US
 from telemetry.store.link import Link, Occupied
 from telemetry.store.maintain import ensure_partitions
+
+Quarters: TypeAlias = Sequence[tuple[str, int]]
+"""Domains and quarters of an hour (in µs since 1970) that a batch touches."""
 
 Store: TypeAlias = Callable[[asyncpg.Connection, Batch], Awaitable[tuple[Counts, list[Quarantined]]]]
 
@@ -131,14 +134,15 @@ class Writer:
     async def _settle(self, database: asyncpg.Connection, batch: Batch) -> Counts:
         if (counts := self._committed_before(batch)) is not None:
             return counts
-        await self._ensure_partitions(database, batch)
+        quarters = list(batch.quarters())
+        await self._ensure_partitions(database, quarters)
         if not self._expect_known and not batch.repeats:
             try:
-                return await self._transaction(database, batch, store_new)
+                return await self._transaction(database, batch, quarters, store_new)
             except Exception as error:
                 if classify(error) is not Failure.ROW:
                     raise
-        counts = await self._transaction(database, batch, store_carefully)
+        counts = await self._transaction(database, batch, quarters, store_carefully)
         # Redelivery after a crash comes in many batches; there is no use in failing on each of them first.
         self._expect_known = any(outcome == DUPLICATE for _, outcome in counts)
         return counts
@@ -154,13 +158,15 @@ class Writer:
         self._allowance.charge(choice)
         return counts
 
-    async def _ensure_partitions(self, database: asyncpg.Connection, batch: Batch) -> None:
-        days = {(domain, quarter // DAY_US) for domain, quarter in batch.quarters()}
+    async def _ensure_partitions(self, database: asyncpg.Connection, quarters: Quarters) -> None:
+        days = {(domain, quarter // DAY_US) for domain, quarter in quarters}
         for domain, day in days - self._days:
             await ensure_partitions(database, domain, [(EPOCH + timedelta(days=day)).date()])
             self._days.add((domain, day))
 
-    async def _transaction(self, database: asyncpg.Connection, batch: Batch, store: Store) -> Counts:
+    async def _transaction(
+        self, database: asyncpg.Connection, batch: Batch, quarters: Quarters, store: Store
+    ) -> Counts:
         transaction = database.transaction()
         await transaction.start()
         try:
@@ -172,7 +178,7 @@ class Writer:
                 counts[domain, RECEIVED] += received
             counts = +counts  # without those that are 0
             choice = self._allowance.choose(refused, batch.received_us)
-            await self._account(database, batch, counts, choice.kept)
+            await self._account(database, batch, quarters, counts, choice.kept)
         except BaseException as error:
             # Where it is no fault of a row the connection is given up, and a rollback could wait for a dead server.
             if classify(error) is not Failure.RETRY and not database.is_closed():
@@ -185,11 +191,15 @@ class Writer:
         return counts
 
     async def _account(
-        self, database: asyncpg.Connection, batch: Batch, counts: Counts, kept: list[Quarantined]
+        self,
+        database: asyncpg.Connection,
+        batch: Batch,
+        quarters: Quarters,
+        counts: Counts,
+        kept: list[Quarantined],
     ) -> None:
         if kept:
             await copy(database, "quarantine", _QUARANTINE, kept)
-        quarters = list(batch.quarters())
         entries = sorted(counts.items())
         await database.execute(
             _ACCOUNT,
