@@ -9,7 +9,7 @@ from unittest.mock import patch
 from mqtt5 import PublishPacket
 
 from telemetry.cli import main
-from telemetry.ingest import service
+from telemetry.ingest import assembly
 from telemetry.mqtt.connection import Deliver
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import MqttSettings
@@ -27,5 +27,5 @@ class Careless(Subscriber):
 
 
 if __name__ == "__main__":
-    with patch.object(service, "Subscriber", Careless):
+    with patch.object(assembly, "Subscriber", Careless):
         main()

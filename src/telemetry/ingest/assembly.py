@@ -1,0 +1,194 @@
+"""The parts of one session at the broker, wired: from the subscriber to the writer, run and ended together."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from telemetry.domains import load_domains
+from telemetry.ingest.accounts import Accounts
+from telemetry.ingest.detour import Detour
+from telemetry.ingest.devices import Devices
+from telemetry.ingest.exposition import Page
+from telemetry.ingest.intake import Intake
+from telemetry.ingest.metrics import Metrics
+from telemetry.ingest.pipeline import Pipeline
+from telemetry.ingest.preparation import Preparation
+from telemetry.ingest.routes import Routes
+from telemetry.ingest.schema import wait_for_schema
+from telemetry.ingest.shares import Share
+from telemetry.ingest.spool import Spool
+from telemetry.ingest.tasks import end
+from telemetry.mqtt.subscriber import Subscriber
+from telemetry.settings import Settings
+from telemetry.store.allowance import Allowance
+from telemetry.store.sessions import Known, Sessions
+from telemetry.store.writer import Writer
+
+log = structlog.get_logger()
+
+GRACE: Final = timedelta(seconds=4)
+"""For what was received before the end is told to be committed; what is not is delivered again."""
+_OBSERVE_S: Final = 0.2
+_SILENCE_S: Final = 5.0
+"""A session whose broker has sent nothing for so long, with nothing in flight, holds nothing."""
+
+
+class Assembly:
+    """The parts of one session.
+
+    Args:
+        share: what the session takes.
+        known: what was on record of it; None where the database was away when it was asked.
+        sessions: the record, to be told what the broker has confirmed.
+        page: where its metrics are shown.
+    """
+
+    def __init__(self, settings: Settings, share: Share, known: Known | None, sessions: Sessions, page: Page) -> None:
+        settings = settings.model_copy(update={"mqtt": settings.mqtt.model_copy(update={"client_id": share.client_id})})
+        self._settings = settings
+        self._share = share
+        self._known = known
+        self._sessions = sessions
+        self._emptied = asyncio.Event()
+        self._metrics = Metrics()
+        page.add(share.client_id, self._metrics.registry)
+        self._devices = Devices(settings)
+        self._intake = Intake(settings.ingest)
+        self._subscriber = Subscriber(
+            settings.mqtt,
+            share.filters,
+            self._intake.put,
+            counters=settings.mqtt.dropped_counters if share.watches else (),
+            stale=known.filters if known is not None else (),
+            known=known is not None and known.subscribed,
+        )
+        self._intake.flow = self._subscriber
+        routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories), share.strays)
+        allowance = Allowance(settings.ingest.quarantine_per_device, self._metrics.not_kept)
+        self._writer = Writer(settings, share.client_id, routes.clear, allowance)
+        preparation = Preparation(settings.ingest, routes, self._devices)
+        self._accounts = Accounts(settings, self._subscriber, self._metrics)
+        self._pipeline = Pipeline(
+            self._intake, preparation, self._writer, self._subscriber.settle, self._metrics, self._accounts.clocks
+        )
+        self._detour = self._by_the_spool()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Takes in until told to stop; a session that is only emptied, until it holds nothing."""
+        working = asyncio.create_task(self._work(), name="ingest")
+        ending = [asyncio.create_task(event.wait(), name="stop") for event in (stop, self._emptied)]
+        try:
+            await asyncio.wait({working, *ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                await self._finish(working)
+        finally:
+            await end(working, *ending)
+            if self._detour is not None:
+                await self._detour.close()
+            await self._accounts.close()
+            await self._devices.close()
+            await self._writer.close()
+        if not working.cancelled():
+            working.result()
+
+    def _by_the_spool(self) -> Detour | None:
+        spool = self._settings.spool
+        if spool.directory is None:
+            return None
+        return Detour(
+            spool,
+            Spool(spool.directory, self._settings.mqtt.client_id, spool.quota),
+            self._intake,
+            self._pipeline,
+            self._subscriber.settle,
+            self._metrics.spool,
+            ready=self._ready,
+            barred=lambda: self._writer.is_barred,
+            cut=self._cut,
+        )
+
+    async def _ready(self) -> UUID | None:
+        await wait_for_schema(self._settings)
+        return await self._writer.open()
+
+    def _cut(self) -> None:
+        self._writer.cut()
+        self._devices.cut()
+
+    async def _work(self) -> None:
+        if self._detour is None:
+            await self._writer.open()
+        else:
+            await self._detour.open()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s(self._settings)):
+                await self._accounts.open()
+        log.info("ingest_starts", detail="Readings are taken in.", client_id=self._share.client_id)
+        parts = [
+            asyncio.create_task((self._detour or self._pipeline).run(), name="pipeline"),
+            asyncio.create_task(self._subscriber.run(), name="subscriber"),
+            asyncio.create_task(self._observe(), name="observe"),
+            asyncio.create_task(self._accounts.run(), name="accounts"),
+            asyncio.create_task(self._record(), name="record"),
+        ]
+        try:
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_EXCEPTION)
+            for part in done:
+                part.result()
+        finally:
+            await end(*parts)
+
+    async def _finish(self, working: asyncio.Task[None]) -> None:
+        """Stops reading, commits and acknowledges what was read, and leaves; the broker keeps the session."""
+        # Whatever the intake has room for by now, nothing more is read.
+        self._intake.flow = None
+        self._subscriber.pause()
+        self._intake.close()
+        closing = asyncio.create_task(self._subscriber.close(GRACE), name="close")
+        await asyncio.wait({closing, working}, timeout=2 * GRACE.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+        await end(closing)
+        log.info(
+            "ingest_stopped", detail="What was not committed stays with the broker.", client_id=self._share.client_id
+        )
+
+    async def _observe(self) -> None:
+        while True:
+            self._metrics.observe(self._subscriber.stats, self._intake.waiting)
+            self._accounts.note()
+            await asyncio.sleep(_OBSERVE_S)
+
+    async def _record(self) -> None:
+        """Puts on record what the broker has confirmed; a session that is only emptied is struck off."""
+        while not self._subscriber.stats.arranged:  # noqa: ASYNC110 - the session has no event loop to tell us in
+            await asyncio.sleep(_OBSERVE_S)
+        if self._share.filters:
+            known = self._known or await self._sessions.announce(self._share.client_id, self._share.filters)
+            if known is self._known or not known.filters:
+                await self._sessions.confirm(self._share.client_id, self._share.filters)
+            await self._sessions.close()
+            return
+        await self._silence()
+        await self._sessions.forget(self._share.client_id)
+        log.info("ingest_session_emptied", detail="It held no more messages.", client_id=self._share.client_id)
+        self._emptied.set()
+
+    async def _silence(self) -> None:
+        """Waits until the broker has sent nothing for a while, although it could, and all is settled."""
+        seen, looks = -1, 0
+        while looks < _SILENCE_S / _OBSERVE_S:
+            await asyncio.sleep(_OBSERVE_S)
+            stats = self._subscriber.stats
+            silent = stats.connected and not stats.in_flight and not self._intake.waiting
+            looks = looks + 1 if silent and stats.messages_received == seen else 0
+            seen = stats.messages_received
+
+
+def patience_s(settings: Settings) -> float | None:
+    """How long to wait for the database before anything is taken; for ever, if there is no spool to take it to."""
+    return settings.spool.after.total_seconds() if settings.spool.directory is not None else None
