@@ -14,11 +14,17 @@ UNKNOWN = "unknown"
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _AT_MOST = 1_000_000
+_LONGEST_REMEMBERED = 400
+"""Characters of a topic. Of a longer one nobody needs the route again: without this bound a million of them, made up by
+somebody who means harm, would be gigabytes. The same holds for topics that lead nowhere."""
 _AT_MOST_SHAPES = 10_000
 
 
 class Shapes(dict[tuple[str, ...], Shape | None]):
-    """By the fields of a reading its shape; None where one of them is no metric, or there is none at all."""
+    """By the fields of a reading its shape; None where one of them is no metric, or there is none at all.
+
+    Only shapes are remembered: names that are no metrics can be as long as a payload.
+    """
 
     def __init__(self, domain: Domain, layout: Layout) -> None:
         super().__init__()
@@ -26,10 +32,11 @@ class Shapes(dict[tuple[str, ...], Shape | None]):
         self._layout = layout
 
     def __missing__(self, fields: tuple[str, ...]) -> Shape | None:
+        if not fields or not self._metrics >= set(fields):
+            return None
         if len(self) >= _AT_MOST_SHAPES:
             self.clear()
-        known = fields and self._metrics >= set(fields)
-        shape = self[fields] = self._layout.shape(fields) if known else None
+        shape = self[fields] = self._layout.shape(fields)
         return shape
 
 
@@ -85,10 +92,12 @@ class Routes(dict[str, Route]):
         self._sorts = {name: Sort(registry[name]) for name in registry}
 
     def __missing__(self, topic: str) -> Route:
-        if len(self) >= _AT_MOST:
-            # Topics that somebody makes up without end must not fill the memory; real ones are back at once.
-            self.clear()
-        route = self[topic] = self._understand(topic)
+        route = self._understand(topic)
+        if route.fault is None and len(topic) <= _LONGEST_REMEMBERED:
+            if len(self) >= _AT_MOST:
+                # Topics that somebody makes up without end must not fill the memory; real ones are back at once.
+                self.clear()
+            self[topic] = route
         return route
 
     def _understand(self, topic: str) -> Route:
