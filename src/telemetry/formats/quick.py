@@ -1,8 +1,9 @@
 """The quick way to validate a payload: into a plain dictionary, at two thirds of the price of an object of the model.
 
 Pydantic validates a TypedDict with the fields and the configuration of the model, so every bound and type holds. Left
-to the model is what is rare: `null`, and times other than RFC 3339 in capital letters and whole Unix numbers. Reckoning
-with the time zones of Pydantic costs as much as all its validation, so the text of a time is taken, its form checked.
+to the model is what is rare: `null`, and times other than RFC 3339 in capital letters and whole Unix numbers from 1970
+to 9999. Reckoning with the time zones of Pydantic costs as much as all its validation, so the text of a time is taken,
+its form checked.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ Stamp: TypeAlias = str | int | datetime
 _RFC_3339: Final = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.][0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})$"
 )
-_QuickStamp = Annotated[Annotated[str, Field(pattern=_RFC_3339)] | int, Field(union_mode="left_to_right")]
+_LARGEST: Final = 253_402_300_799_999
+"""The end of the year 9999, in milliseconds."""
+_QuickStamp = Annotated[
+    Annotated[str, Field(pattern=_RFC_3339)] | Annotated[int, Field(ge=0, le=_LARGEST)],
+    Field(union_mode="left_to_right"),
+]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -91,6 +91,9 @@ def with_microseconds(said: Decoded) -> tuple[int | None, Decoded]:
 @example(("lighting", b'{"time": 20000000000, "power_w": 1}'))
 @example(("lighting", b'{"time": 20000000001, "power_w": 1}'))
 @example(("lighting", b'{"time": -1, "lamp_on": false}'))
+@example(("lighting", b'{"time": 253402300799999, "lamp_on": false}'))
+@example(("lighting", b'{"time": 253402300800000, "lamp_on": false}'))
+@example(("lighting", b'{"time": ' + b"9" * 400 + b', "lamp_on": false}'))
 def test_quick_way_says_what_the_model_says(given: tuple[str, bytes]) -> None:
     quick, by_model = both_ways(*given)
     if isinstance(quick, Rejected):
