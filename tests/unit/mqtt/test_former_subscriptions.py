@@ -13,7 +13,7 @@ from tests.unit.mqtt.far_side import FILTERS, Q1, FarSide, ended, publish, setti
 def side(*filters: str, stale: tuple[str, ...]) -> FarSide:
     """A session that wants these subscriptions and may have those, with CONNACK received."""
     far = FarSide()
-    far.session = Session(settings(), filters, Q1, stale)
+    far.session = Session(settings(), filters, Q1, stale=stale)
     far.open()
     far.said()
     far.receive(ConnAckPacket(session_present=True).write())
