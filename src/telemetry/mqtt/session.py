@@ -48,27 +48,17 @@ from mqtt5 import (
     QoS,
     SubAckPacket,
     UnsubAckPacket,
-    UnsubAckReasonCode,
 )
 
 from telemetry.errors import ConfigurationError, TelemetryError, Unavailable
 from telemetry.mqtt.drops import BrokerDrops
-from telemetry.mqtt.faults import ProtocolError, disconnected, malformed, refused, unsubscribed, violation
+from telemetry.mqtt.faults import ProtocolError, disconnected, malformed, refused, violation
 from telemetry.mqtt.keep_alive import KeepAlive
-from telemetry.mqtt.opening import (
-    SUBSCRIBE_ID,
-    UNSUBSCRIBE_ID,
-    WATCH_ID,
-    connect_packet,
-    keep_alive_s,
-    session_expiry_s,
-    subscribe_packet,
-    unsubscribe_packet,
-)
+from telemetry.mqtt.opening import connect_packet, keep_alive_s, session_expiry_s
 from telemetry.mqtt.reader import PacketReader
 from telemetry.mqtt.receiver import Receiver
 from telemetry.mqtt.stats import SessionStats
-from telemetry.mqtt.watch import Watch
+from telemetry.mqtt.subscriptions import Subscriptions
 from telemetry.settings import MqttSettings
 
 log = structlog.get_logger()
@@ -113,6 +103,7 @@ class Session:
         settings: MqttSettings,
         filters: Sequence[str],
         max_qos: QoS = QoS.AT_LEAST_ONCE,
+        *,
         counters: Sequence[str] = (),
         stale: Sequence[str] = (),
         known: bool = False,
@@ -122,10 +113,7 @@ class Session:
         self.stats = SessionStats()
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
-        self._filters = tuple(filters)
-        self._subscribe = subscribe_packet(self._filters, max_qos).write() if self._filters else b""
-        self._unsubscribe = unsubscribe_packet(stale).write() if stale else b""
-        self._watch = Watch(counters, self._address)
+        self._subscriptions = Subscriptions(settings, filters, max_qos, counters, stale, self.stats)
         self.drops = BrokerDrops(counters)
         self._output: list[bytes] = []
         self._receiver = Receiver(settings.receive_maximum, self.stats, self._output, self.drops)
@@ -167,7 +155,7 @@ class Session:
         self.stats.connected = False
         self._receiver.begin_epoch()
         self._output.clear()
-        self._watch.connection_lost()
+        self._subscriptions.connection_lost()
 
     def disconnect(self, reason: DisconnectReasonCode = DisconnectReasonCode.NORMAL_DISCONNECTION) -> None:
         """Takes leave; the broker keeps the session for as long as CONNECT asked it to."""
@@ -268,17 +256,13 @@ class Session:
             raise violation("CONNACK with an authentication method, and we had named none")
         self._keep_alive.obey(packet.server_keep_alive)
         self._resume(packet)
-        if not self._filters:
+        question = self._subscriptions.ask(packet.max_packet_size)
+        if not question:
             self._begin()
             return
         self.state = State.SUBSCRIBING
         self._answer_by = now + ANSWER_WITHIN_S
-        if packet.max_packet_size is not None and len(self._subscribe) > packet.max_packet_size:
-            raise ConfigurationError(
-                f"the broker at {self._address} takes packets of {packet.max_packet_size} bytes, and our "
-                f"subscription has {len(self._subscribe)}; raise its limit"
-            )
-        self._output.append(self._subscribe)
+        self._output.append(question)
 
     def _resume(self, packet: ConnAckPacket) -> None:
         """Finds out whether our session is still there, and counts the connection."""
@@ -305,38 +289,17 @@ class Session:
         self._known = True
 
     def _on_suback(self, packet: SubAckPacket, now: float) -> None:
-        if self._watch.pending and packet.packet_id == WATCH_ID:
-            self._watch.answered(packet.reason_codes)
-            return
-        if self.state is not State.SUBSCRIBING or packet.packet_id != SUBSCRIBE_ID:
-            raise violation(f"SUBACK for {packet.packet_id} while we were {self.state.value}")
-        if fault := unsubscribed(packet.reason_codes, self._filters, self._address):
-            raise fault
-        self._begin()
+        if self._subscriptions.granted(packet, self.state is State.SUBSCRIBING):
+            self._begin()
 
     def _begin(self) -> None:
-        """We have the subscriptions that we want; those that we no longer want are ended."""
+        """We have the subscriptions that we want."""
         self.state = State.READY
         self.stats.connected = True
-        if self._unsubscribe:
-            self._output.append(self._unsubscribe)
-        else:
-            self.stats.arranged = True
-        if question := self._watch.ask():
-            self._output.append(question)
+        self._output += self._subscriptions.ask_rest()
 
     def _on_unsuback(self, packet: UnsubAckPacket, now: float) -> None:
-        if self.state is not State.READY or not self._unsubscribe or packet.packet_id != UNSUBSCRIBE_ID:
-            raise violation(f"UNSUBACK while we were {self.state.value}, for no UNSUBSCRIBE of ours")
-        failed = UnsubAckReasonCode.UNSPECIFIED_ERROR.value
-        self.stats.arranged = all(code.value < failed for code in packet.reason_codes)
-        if not self.stats.arranged:
-            log.warning(
-                "mqtt_unsubscribe_refused",
-                detail="The broker goes on with subscriptions that we no longer want: messages come twice.",
-                broker=self._address,
-                client_id=self._settings.client_id,
-            )
+        self._subscriptions.ended(packet, self.state is State.READY)
 
     def _on_pubrel(self, packet: PubRelPacket, now: float) -> None:
         self._receiver.release(packet)
@@ -350,7 +313,7 @@ class Session:
         # To a broker that has taken leave nothing is said any more.
         self.state = State.ENDED
         error = disconnected(packet, self._address, self._settings.client_id)
-        if self._watch.pending and isinstance(error, ConfigurationError):
+        if self._subscriptions.awaits_counters and isinstance(error, ConfigurationError):
             # Our own topics were granted, so it is for the counters that we are thrown out; without them we may stay.
             raise Unavailable(str(error))
         raise error

@@ -63,7 +63,7 @@ class Subscriber:
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
         self._deliver = deliver
-        self._session = Session(settings, filters, max_qos, counters, stale, known)
+        self._session = Session(settings, filters, max_qos, counters=counters, stale=stale, known=known)
         self._connection: Connection | None = None
         self._backoff = Backoff(0.1, 30.0)
         # Two processes with one client id throw each other out: whoever is thrown out leaves the other one in peace.
