@@ -7,7 +7,8 @@ from typing import Final
 
 import structlog
 
-from telemetry.errors import ConfigurationError
+from telemetry.errors import ConfigurationError, Unavailable
+from telemetry.ingest.tasks import end
 from telemetry.settings import Settings
 from telemetry.store.failures import Failure, classify
 from telemetry.store.migrate import check
@@ -15,6 +16,8 @@ from telemetry.store.migrate import check
 log = structlog.get_logger()
 
 _RETRY_S: Final = 1.0
+_ANSWER_WITHIN_S: Final = 60.0
+"""A network that swallows everything would keep the start waiting for ever."""
 
 
 async def wait_for_schema(settings: Settings) -> None:
@@ -26,7 +29,7 @@ async def wait_for_schema(settings: Settings) -> None:
     warned = False
     while True:
         try:
-            problems = await check(settings)
+            problems = await _checked(settings)
         except Exception as error:
             if classify(error) is not Failure.RETRY:
                 raise
@@ -38,3 +41,14 @@ async def wait_for_schema(settings: Settings) -> None:
             if problems:
                 raise ConfigurationError("\n".join(problems))
             return
+
+
+async def _checked(settings: Settings) -> list[str]:
+    checking = asyncio.create_task(check(settings), name="check")
+    try:
+        await asyncio.wait({checking}, timeout=_ANSWER_WITHIN_S)
+    finally:
+        await end(checking)
+    if checking.cancelled():
+        raise Unavailable(f"the database has not answered for {_ANSWER_WITHIN_S:.0f} s")
+    return checking.result()
