@@ -32,7 +32,7 @@ class Losses:
 
     def resume(self, former: Former) -> None:
         """Goes on from where a process before this one stopped."""
-        self._drops.values.update(former.counters)
+        self._drops.resume(former.counters)
         for key, count in former.counts.items():
             self._counts[key] = self._counts.get(key, 0) + count
         self._written = self.standing()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 SYSTEM: Final = "$SYS/"
@@ -19,15 +19,23 @@ class BrokerDrops:
         filters: topic filters of the counters; other topics of the broker's are passed over.
 
     Attributes:
-        values: the newest value by topic. What is put here beforehand is where the counters stood when they were last
-            seen; a counter that was never seen counts from its first value on.
+        values: the newest value by topic. A counter counts from its first value on, or from where it stood (`resume`).
         total: messages dropped since.
     """
 
     def __init__(self, filters: Sequence[str] = ()) -> None:
         self._filters = [name.split("/") for name in filters]
         self.values: dict[str, int] = {}
+        self._first: dict[str, int] = {}
         self.total = 0
+
+    def resume(self, former: Mapping[str, int]) -> None:
+        """Goes on from where the counters stood in former times, also where that is known late."""
+        for topic, value in former.items():
+            if topic in self._first:
+                self.total += _rise(value, self._first[topic])
+            else:
+                self.values[topic] = value
 
     def take(self, topic: str, payload: bytes) -> None:
         """Takes a message of the broker about itself; what is no number is passed over."""
@@ -36,10 +44,14 @@ class BrokerDrops:
             return
         if topic not in self.values and len(self.values) >= _AT_MOST:
             return
-        before = self.values.get(topic, value)
-        # A counter that fell has begun anew: at least what it shows now was dropped since.
-        self.total += value - before if value >= before else value
+        self._first.setdefault(topic, value)
+        self.total += _rise(self.values.get(topic, value), value)
         self.values[topic] = value
+
+
+def _rise(before: int, value: int) -> int:
+    """A counter that fell has begun anew: at least what it shows now was dropped since."""
+    return value - before if value >= before else value
 
 
 def _number(payload: bytes) -> int | None:

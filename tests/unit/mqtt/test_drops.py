@@ -138,9 +138,18 @@ def test_counter_counts_from_its_first_value_on() -> None:
 
 def test_counter_goes_on_from_where_it_stood() -> None:
     drops = BrokerDrops(COUNTERS)
-    drops.values[TOPIC] = 100
+    drops.resume({TOPIC: 100})
     drops.take(TOPIC, b"130")
     assert drops.total == 30
+
+
+def test_counter_goes_on_from_where_it_stood_although_that_is_known_late() -> None:
+    drops = BrokerDrops(COUNTERS)
+    for payload in (b"110", b"115"):
+        drops.take(TOPIC, payload)
+    drops.resume({TOPIC: 100})
+    drops.take(TOPIC, b"130")
+    assert (drops.total, drops.values) == (30, {TOPIC: 130})
 
 
 def test_counter_that_began_anew_counts_what_it_shows() -> None:
