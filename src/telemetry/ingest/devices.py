@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import asyncpg
@@ -23,7 +23,7 @@ class Devices:
         self._unknown: Literal["auto", "quarantine"] = settings.ingest.unknown_devices
         self._link = Link(settings, "ingest devices", answer_within_s=_ANSWER_WITHIN_S)
 
-    async def resolve(self, routes: Iterable[Route]) -> None:
+    async def resolve(self, routes: Sequence[Route]) -> None:
         """Fills in the keys; a device that is not registered and must not be keeps none."""
         wanted = {route.device_id: route for route in routes if route.device_id is not None}
         domains = {device_id: route.domain for device_id, route in wanted.items()}

@@ -20,7 +20,7 @@ HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER: Final = b"\xff\xff"
 
 _EMPTY: Final = b"\xff\xff\xff\xff"
-_POSTGRES_EPOCH_US: Final = 946_684_800 * SECOND_US
+POSTGRES_EPOCH_US: Final = 946_684_800 * SECOND_US
 _FIXED: Final = {"timestamptz": "q", "integer": "i", "double precision": "d", "boolean": "?"}
 _VERSION: Final = {"text": b"", "jsonb": b"\x01"}
 _length = struct.Struct(">i").pack
@@ -39,7 +39,7 @@ def encode(shape: Shape, entries: Sequence[Entry]) -> bytes:
 
 
 def _since_2000(times: Iterable[int]) -> list[int]:
-    return [time - _POSTGRES_EPOCH_US for time in times]
+    return [time - POSTGRES_EPOCH_US for time in times]
 
 
 class _Numbers:

@@ -19,6 +19,7 @@ import asyncpg
 from telemetry.settings import Settings
 from telemetry.store.allowance import Allowance, Choice
 from telemetry.store.batch import DUPLICATE, RECEIVED, Batch, Quarantined
+from telemetry.store.binary import POSTGRES_EPOCH_US
 from telemetry.store.careful import store_carefully
 from telemetry.store.copy import PATIENCE_S, Counts, copy, store_new
 from telemetry.store.failures import Failure, classify
@@ -31,7 +32,6 @@ Quarters: TypeAlias = Sequence[tuple[str, int]]
 
 Store: TypeAlias = Callable[[asyncpg.Connection, Batch], Awaitable[tuple[Counts, list[Quarantined]]]]
 
-_POSTGRES_EPOCH_US: Final = 946_684_800 * 1_000_000
 _LOCKS: Final = 0x7E1E_0003
 """First key of the advisory locks by client id."""
 _QUARANTINE = ("received_at", "domain", "device_id", "reason", "detail", "topic", "payload", "position")
@@ -216,11 +216,11 @@ class Writer:
 
 
 def _encode_time(us: int) -> tuple[int]:
-    return (us - _POSTGRES_EPOCH_US,)
+    return (us - POSTGRES_EPOCH_US,)
 
 
 def _decode_time(value: tuple[int]) -> int:
-    return value[0] + _POSTGRES_EPOCH_US
+    return value[0] + POSTGRES_EPOCH_US
 
 
 async def _nothing(database: asyncpg.Connection) -> None:
