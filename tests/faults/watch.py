@@ -17,8 +17,7 @@ PHASES: Final[tuple[Phase, ...]] = ("reading", "COPY", "transaction", "commit")
 
 _BACKEND = """
 SELECT state, query FROM pg_stat_activity
-WHERE application_name LIKE 'telemetry ingest%' AND application_name NOT LIKE '%devices'
-  AND datname = current_database()
+WHERE application_name = 'telemetry ingest' AND datname = current_database()
 """
 
 
