@@ -329,6 +329,7 @@ def show() -> None:
 def check_config() -> None:
     """Check the settings without touching broker or database; every fault is named."""
     from telemetry.domains import load_domains
+    from telemetry.ingest.shares import shares
     from telemetry.ingest.spool import check_directory
 
     settings = _settings()
@@ -339,5 +340,6 @@ def check_config() -> None:
         path = getattr(settings.mqtt.tls, name)
         if path is not None and not path.is_file():
             raise ConfigurationError(f"mqtt.tls.{name}: there is no file {path}")
+    shares(settings, list(domains))
     source = settings_path(_given.config)
     typer.echo(f"the settings are good ({source or 'no file, defaults'}); domains: {', '.join(domains)}")

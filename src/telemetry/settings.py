@@ -170,6 +170,9 @@ class IngestSettings(Section):
     batch_bytes: Size = Field("4MiB", description="… or at this many payload bytes")  # type: ignore[assignment]
     batch_age: Duration = Field("100ms", description="… or at this age of its first message, whichever comes first")  # type: ignore[assignment]
     max_payload_bytes: Size = Field("1MiB", description="A larger payload is quarantined as oversize")  # type: ignore[assignment]
+    max_array_elements: int = Field(
+        10_000, ge=1, le=100_000, description="An array with more readings is quarantined as oversize"
+    )
     max_lateness: Duration = Field("7d", description="Older readings are quarantined as clock_past")  # type: ignore[assignment]
     max_future: Duration = Field("5m", description="Readings further ahead are quarantined as clock_future")  # type: ignore[assignment]
     unknown_devices: Literal["auto", "quarantine"] = Field(

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
 from pydantic import ValidationError
@@ -24,6 +25,7 @@ from telemetry.formats.quick import Stamp, quick_validator
 _SPACE = re.compile(r"[ \t\n\r]*")
 _OUT_OF_RANGE = {"greater_than_equal", "less_than_equal", "finite_number"}
 _SHOWN_FAULTS = 3
+_ELEMENTS = 10_000
 _SHOWN_INPUT = 80
 
 
@@ -82,10 +84,14 @@ class NativeFormat:
             raise Rejected(Reason.SCHEMA, f"the reading has no value; give at least one field, such as {some}")
         return Decoded(fields.get("time"), fields.get("device_id"), metrics, extra)
 
-    def each(self, payload: bytes) -> Iterator[Element]:
-        """Every element of a payload, each with its reading or the reason why it has none."""
+    def each(self, payload: bytes, at_most: int = _ELEMENTS) -> Iterator[Element]:
+        """Every element of a payload, each with its reading or the reason why it has none.
+
+        Args:
+            at_most: elements that an array may have; a longer one is refused as a whole.
+        """
         try:
-            parts = _split(payload)
+            parts = _split(payload, at_most)
         except Rejected as fault:
             yield Element(payload, None, fault)
             return
@@ -117,7 +123,7 @@ def attributes(extra: Mapping[str, Any]) -> str:
         raise Rejected(Reason.OUT_OF_RANGE, "an unknown field holds a number that is too large to be kept") from None
 
 
-def _split(payload: bytes) -> list[bytes] | None:
+def _split(payload: bytes, at_most: int) -> list[bytes] | None:
     """The raw elements of an array; None when the payload is no array.
 
     Raises:
@@ -127,11 +133,13 @@ def _split(payload: bytes) -> list[bytes] | None:
         return None
     try:
         text = payload.decode()
-        parts = [part.encode() for part in _parts(text, text.index("[") + 1)]
+        parts = [part.encode() for part in islice(_parts(text, text.index("[") + 1), at_most + 1)]
     except (ValueError, RecursionError) as error:
         raise Rejected(Reason.MALFORMED, f"the payload is no JSON: {error}") from None
     if not parts:
         raise Rejected(Reason.SCHEMA, "the array is empty; give at least one reading")
+    if len(parts) > at_most:
+        raise Rejected(Reason.OVERSIZE, f"the array has more than ingest.max_array_elements = {at_most:,} elements")
     return parts
 
 

@@ -32,7 +32,7 @@ from telemetry.store.writer import Writer
 
 log = structlog.get_logger()
 
-GRACE: Final = timedelta(seconds=4)
+GRACE: Final = timedelta(seconds=2.5)
 """For what was received before the end is told to be committed; what is not is delivered again."""
 _OBSERVE_S: Final = 0.2
 _SILENCE_S: Final = 5.0

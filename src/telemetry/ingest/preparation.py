@@ -6,9 +6,10 @@ first surprise. Devices are looked up or registered once for each batch, and onl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from telemetry.errors import Reason, Rejected
 from telemetry.formats.native import Decoded, attributes
@@ -19,6 +20,9 @@ from telemetry.ingest.routes import Route, Routes, Sort
 from telemetry.settings import IngestSettings, format_duration
 from telemetry.store.batch import Batch, Part, Readings, Source, quarantined
 from telemetry.store.layout import MICROSECOND, SECOND_US, Entry
+
+_PAUSE_EVERY: Final = 500
+"""Elements of an array after which the event loop has its turn."""
 
 Adder: TypeAlias = Callable[[Entry], None]
 
@@ -50,14 +54,17 @@ class Preparation:
         batch = Batch(arrivals[0].first, last.first + len(last.messages), arrivals[0].received_us)
         waiting: list[Good] = []
         for arrival in arrivals:
-            self._take(batch, arrival, waiting)
+            for _ in self._take(batch, arrival, waiting):
+                # Long arrays must not keep the broker waiting for our pings, nor an operator for our end.
+                await asyncio.sleep(0)
         if waiting:
             await self._devices.resolve([good.route for good in waiting])
             for good in waiting:
                 self._admit(batch, good)
         return batch
 
-    def _take(self, batch: Batch, arrival: Arrival, waiting: list[Good]) -> None:
+    def _take(self, batch: Batch, arrival: Arrival, waiting: list[Good]) -> Iterator[None]:
+        """Takes what arrived; yields now and then where that takes long."""
         received, routes, adders = batch.received, self._routes, dict[Sort, Adder]()
         received_us = arrival.received_us
         earliest, latest = received_us - self._late_us, received_us + self._ahead_us
@@ -73,7 +80,7 @@ class Preparation:
                 stamp = fields.pop("time", None)
                 time_us = self._receipt(received_us) if stamp is None else microseconds(stamp)
             except ValueError:
-                self._take_each(batch, route, message, received_us, waiting)
+                yield from self._take_each(batch, route, message, received_us, waiting)
                 continue
             received[sort.name] += 1
             key, shape = route.device_key, sort.shapes[tuple(fields)]
@@ -99,21 +106,25 @@ class Preparation:
         try:
             said = route.sort.format.decoded(fields)
         except Rejected as fault:
-            _refuse(batch, route, message, received_us, fault)
+            self._refuse(batch, route, message, received_us, fault)
         else:
             self._examine(batch, Good(route, message, said, time_us, received_us), waiting)
 
-    def _take_each(self, batch: Batch, route: Route, message: Message, received_us: int, waiting: list[Good]) -> None:
+    def _take_each(
+        self, batch: Batch, route: Route, message: Message, received_us: int, waiting: list[Good]
+    ) -> Iterator[None]:
         """The readings of a payload that is not one good object."""
         assert route.sort is not None
-        for element in route.sort.format.each(message.payload):
+        for number, element in enumerate(route.sort.format.each(message.payload, self._settings.max_array_elements), 1):
+            if number % _PAUSE_EVERY == 0:
+                yield
             batch.received[route.domain] += 1
             source: Source = message
             if element.position is not None:
                 source = Part(message.topic, element.raw, element.position)
             said = element.reading
             if isinstance(said, Rejected):
-                _refuse(batch, route, source, received_us, said)
+                self._refuse(batch, route, source, received_us, said)
                 continue
             time_us = self._receipt(received_us) if said.time is None else microseconds(said.time)
             self._examine(batch, Good(route, source, said, time_us, received_us), waiting)
@@ -124,7 +135,7 @@ class Preparation:
             self._check(good)
             attributes(good.said.extra)  # a device is registered for good readings only
         except Rejected as fault:
-            _refuse(batch, good.route, good.source, good.received_us, fault)
+            self._refuse(batch, good.route, good.source, good.received_us, fault)
             if fault.reason in (Reason.CLOCK_FUTURE, Reason.CLOCK_PAST):
                 device = good.route.device_key or good.route.device_id or ""
                 batch.wrong_clocks.append((device, good.time_us, good.received_us))
@@ -165,7 +176,7 @@ class Preparation:
                 f"the device {route.device_id} is not registered; register it with PUT /v1/devices/{{id}} or "
                 "telemetry import, or set ingest.unknown_devices to auto",
             )
-            _refuse(batch, route, good.source, good.received_us, fault)
+            self._refuse(batch, route, good.source, good.received_us, fault)
             return
         filled = said.metrics | ({"attributes": attributes(said.extra)} if said.extra else {})
         shape = route.sort.layout.shape(tuple(filled))
@@ -183,7 +194,18 @@ class Preparation:
             f"the payload has {len(message.payload):,} bytes; "
             f"ingest.max_payload_bytes allows {self._settings.max_payload_bytes:,}",
         )
-        _refuse(batch, route, message, received_us, fault)
+        self._refuse(batch, route, message, received_us, fault)
+
+    def _refuse(self, batch: Batch, route: Route, source: Source, received_us: int, fault: Rejected) -> None:
+        account = route.domain, route.device_id
+        if batch.refused_of[account] >= self._settings.quarantine_per_device:
+            # An array of a hundred thousand bad elements must not fill the memory with what nobody keeps.
+            batch.not_kept[route.domain, route.device_id, fault.reason] += 1
+            return
+        batch.refused_of[account] += 1
+        batch.refused.append(
+            quarantined(source, received_us, route.domain, route.device_id, fault.reason, fault.detail)
+        )
 
     def _receipt(self, received_us: int) -> int:
         """The time of a reading that has none: that of its receipt, no two alike."""
@@ -198,10 +220,6 @@ def _readings(batch: Batch, sort: Sort) -> Readings:
     if readings is None:
         readings = batch.readings[sort.name] = Readings(sort.layout)
     return readings
-
-
-def _refuse(batch: Batch, route: Route, source: Source, received_us: int, fault: Rejected) -> None:
-    batch.refused.append(quarantined(source, received_us, route.domain, route.device_id, fault.reason, fault.detail))
 
 
 def _shown(said: Decoded) -> str:

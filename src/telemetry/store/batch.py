@@ -151,6 +151,8 @@ class Batch:
         received: readings by domain, `unknown` where the topic names none.
         readings: by domain, those that can be stored.
         refused: those that cannot.
+        refused_of: how many of these are of each domain and device.
+        not_kept: further ones by domain, device and reason, beyond what may be kept of a device.
         wrong_clocks: of those refused for their time: the device's key, or its id where that is not known; the time
             and that of receipt in µs since 1970.
         left: messages that another session takes; they are acknowledged and in no account.
@@ -163,6 +165,8 @@ class Batch:
     received: Counter[str] = field(default_factory=Counter)
     readings: dict[str, Readings] = field(default_factory=dict)
     refused: list[Quarantined] = field(default_factory=list)
+    refused_of: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    not_kept: Counter[tuple[str, str | None, Reason]] = field(default_factory=Counter)
     wrong_clocks: list[tuple[int | str, int, int]] = field(default_factory=list)
     left: int = 0
     id: uuid.UUID = field(default_factory=uuid.uuid4)

@@ -174,10 +174,14 @@ class Writer:
             refused = [*batch.refused, *refused]
             for each in refused:
                 counts[each.domain, each.reason] += 1
+            for (domain, _, reason), readings in batch.not_kept.items():
+                counts[domain, reason] += readings
             for domain, received in batch.received.items():
                 counts[domain, RECEIVED] += received
             counts = +counts  # without those that are 0
             choice = self._allowance.choose(refused, batch.received_us)
+            for (domain, device_id, _), readings in batch.not_kept.items():
+                choice.left_out[domain, device_id] += readings
             await self._account(database, batch, quarters, counts, choice.kept)
         except BaseException as error:
             # Where it is no fault of a row the connection is given up, and a rollback could wait for a dead server.

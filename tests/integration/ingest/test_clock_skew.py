@@ -20,7 +20,7 @@ from telemetry.store.clocks import Clock
 from tests.support.gateway import Gateway, gateway
 from tests.support.ingesting import ingesting, received
 
-SKEW = 'telemetry_ingest_skewed_clocks{beyond_s="%d",direction="%s"} %.1f\n'
+SKEW = 'telemetry_ingest_skewed_clocks{beyond_s="%d",direction="%s",worker="%s"} %.1f\n'
 WRITTEN = "SELECT skew_s FROM device_clocks WHERE device_id = $1"
 
 
@@ -59,7 +59,7 @@ async def test_wrong_clocks_are_shown_by_devices_metrics_and_view(
         assert 4e8 - 5 < await written(connection, "future") <= 4e8
         text = await http.get(metrics) or ""
     for beyond_s, direction, clocks_off in ((60, "ahead", 2), (300, "ahead", 1), (300, "behind", 1)):
-        assert SKEW % (beyond_s, direction, clocks_off) in text
+        assert SKEW % (beyond_s, direction, settings.mqtt.client_id, clocks_off) in text
     app = create_app(settings)
     async with (
         app.router.lifespan_context(app),

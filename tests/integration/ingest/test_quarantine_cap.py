@@ -71,6 +71,27 @@ async def test_flood_of_malformed_messages_is_counted_and_hardly_kept(
 
 
 @pytest.mark.asyncio
+async def test_arrays_of_nothing_but_faults_are_counted_and_hold_nothing_up(
+    settings: Settings, connection: asyncpg.Connection
+) -> None:
+    """A megabyte of `[1,1,…]` is legal: it once kept the event loop until the broker gave us up."""
+    good = {"time": datetime.now(UTC).isoformat(), "power_w": 1.0}
+    most = settings.ingest.max_array_elements
+    async with ingesting(capped(settings)) as metrics:
+        await flood(settings, [(f"lighting/mad-{n}", b"[" + b",".join([b"1"] * most) + b"]") for n in range(4)])
+        await flood(settings, [("lighting/huge", b"[" + b",".join([b"1"] * 500_000) + b"]")])
+        async with gateway(settings) as sender:
+            await sender.send("lighting/lamp", good)
+        found = await received(connection, 4 * most + 2)
+        text = await http.get(metrics) or ""
+    assert found == {"received": 4 * most + 2, "schema": 4 * most, "oversize": 1, "stored": 1}
+    kept = await connection.fetchval("SELECT count(*) FROM quarantine WHERE reason = 'schema'")
+    assert 4 * CAP <= kept <= 4 * CAP * await hours(connection)
+    assert sum(map(float, re.findall(r"quarantine_not_kept_total\{.*\} (\S+)", text))) == 4 * most - kept
+    assert re.findall(r"mqtt_reconnects_total\{.*\} (\S+)", text) == ["0.0"]
+
+
+@pytest.mark.asyncio
 async def test_conflicts_and_refused_rows_count_against_the_cap(
     settings: Settings, connection: asyncpg.Connection
 ) -> None:

@@ -249,6 +249,7 @@ async def test_outage_under_load_with_a_short_queue_loses_nothing_but_without_th
             assert (await city.settled(1))["stored"] < total
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_messages_keep_their_order_through_the_spool(city: City) -> None:
     """The first reading of a device and time stays: whichever overtook the other would be seen."""
@@ -271,6 +272,7 @@ async def test_messages_keep_their_order_through_the_spool(city: City) -> None:
         assert await database.fetchval("SELECT count(*) FROM lighting_readings WHERE power_w = 1") == total
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_kill_while_spooling_loses_and_doubles_nothing(city: City, start: Callable[[City], Process]) -> None:
     process = start(city)
@@ -372,6 +374,7 @@ async def test_crash_between_commit_and_removal_counts_nothing_twice(
     assert await city.settled(300) == {"received": 300, "stored": 300}
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 @pytest.mark.parametrize("committed", [True, False])
 async def test_commit_that_is_open_when_spooling_begins_is_counted_once(
@@ -406,6 +409,7 @@ def send(number: signal.Signals, pids: list[int]) -> None:
             os.kill(pid, number)
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_server_that_stops_answering_is_left_for_the_spool(city: City) -> None:
     """SIGSTOP: connections stay open, and nothing that is sent over them is ever answered."""
@@ -426,6 +430,7 @@ async def test_server_that_stops_answering_is_left_for_the_spool(city: City) -> 
         assert await city.settled(300) == {"received": 300, "stored": 300}
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_second_process_of_a_name_with_a_spool_elsewhere_leaves_the_session_alone(
     city: City, start: Callable[[City], Process], tmp_path: Path
