@@ -264,7 +264,8 @@ def test_messages_may_come_before_suback() -> None:
 def test_packets_that_no_subscriber_gets_are_errors(far: FarSide, packet: Packet) -> None:
     """Table 2-1: what only clients send, or what answers packets that we never send, is a Protocol Error."""
     far.receive(packet.write())
-    assert f"{type(packet).__name__.removesuffix('Packet').upper()} while we were subscribed" in ended(far)
+    name = type(packet).__name__.removesuffix("Packet").upper()
+    assert any(f"{name} {words}" in ended(far) for words in ("while we were subscribed", "for 1, and no"))
     assert isinstance(far.session.ended, ProtocolError)
     assert far.heard() == PROTOCOL_ERROR
 
