@@ -214,6 +214,9 @@ class MaintainSettings(Section):
     """Upkeep: partitions ahead, roll-ups after late data, retention."""
 
     interval: Duration = Field("15s", description="Pause between two rounds of upkeep")  # type: ignore[assignment]
+    closes_after: Duration = Field(
+        "1m", description="Time after its end at which a quarter of an hour is closed; what is later is a change"
+    )  # type: ignore[assignment]
     partitions_ahead: int = Field(
         3, ge=1, le=60, description="Days for which partitions exist in advance (postgres engine)"
     )

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 
 from telemetry.api import (
+    changes,
     devices,
     docs,
     domains,
@@ -68,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM, compresslevel=5)
     metrics.install(app)
-    for module in (health, metrics, docs, domains, devices, quarantine, ledger, series, readings, latest):
+    for module in (health, metrics, docs, domains, devices, quarantine, ledger, series, changes, readings, latest):
         app.include_router(module.router)
     return app
 

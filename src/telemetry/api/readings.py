@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -15,17 +15,14 @@ from pydantic_core import to_json
 from telemetry.api.csv_rows import Lines, cell
 from telemetry.api.documentation import documented
 from telemetry.api.formats import Format, TheFormat, body, respond
-from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
+from telemetry.api.paging import Cursor, Limit, decode, encode, foreign, instant, microseconds, page_size
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
-from telemetry.errors import InvalidQuery
-from telemetry.query.instants import EARLIEST, format_instant, parse_zone
+from telemetry.query.instants import format_instant, parse_zone
 from telemetry.query.question import choose_metrics, parse_range
 from telemetry.query.readings import Place, Wanted, page
 
 router = APIRouter(prefix="/v1", tags=["readings"], route_class=StrictRoute)
-
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @router.get(
@@ -139,14 +136,10 @@ def _place(cursor: str | None) -> Place | None:
     place = decode(cursor, int, int)
     if place is None:
         return None
-    try:
-        at = EARLIEST + place[0] * _MICROSECOND
-    except OverflowError:
-        at = None
-    if at is None or not 0 <= place[1] < 2**31:
-        raise InvalidQuery("cursor", cursor, "is no cursor of this route", ("meta.next of the page before",))
-    return Place(at, place[1])
+    if not 0 <= place[1] < 2**31:
+        raise foreign(cursor)
+    return Place(instant(place[0]), place[1])
 
 
 def _cursor(row: asyncpg.Record) -> str:
-    return encode([(row[0] - EARLIEST) // _MICROSECOND, row[1]])
+    return encode([microseconds(row[0]), row[1]])

@@ -67,7 +67,8 @@ _FILL = (
                 "by": "zone",
                 "fill": "none",
                 "source": "lighting_1h",
-                "as_of": "2026-11-24T16:40:23+01:00",
+                "as_of": "2026-11-24T16:40:23.106322+01:00",
+                "closed_until": "2026-11-24T16:30:00+01:00",
             },
             "data": [
                 {
@@ -181,11 +182,12 @@ async def series(
     async with service.reading() as connection:
         found = await answer(connection, question, service.settings.api.max_values)
     fixed = caching.is_fixed(asked, question)
+    meta = _meta(found) | ({"plan": _explained(found.plan)} if explain else {})
     headers = {
         "Cache-Control": caching.cache_control(question, fixed, service.settings.ingest.max_lateness),
         "Vary": "Accept",
+        "Telemetry-As-Of": meta["as_of"],
     }
-    meta = _meta(found.plan) | ({"plan": _explained(found.plan)} if explain else {})
     return _response(request, form, found, meta, headers, fixed)
 
 
@@ -204,7 +206,8 @@ def _response(
     return respond(form, body(form, meta, rows, header(found.plan.question)), size, headers)
 
 
-def _meta(plan: Plan) -> dict[str, Any]:
+def _meta(found: Series) -> dict[str, Any]:
+    plan, scope = found.plan, found.scope
     question = plan.question
     return {
         "domain": question.domain.name,
@@ -216,7 +219,8 @@ def _meta(plan: Plan) -> dict[str, Any]:
         "by": question.by,
         "fill": question.fill,
         "source": _source(plan),
-        "as_of": format_instant(question.now, question.zone),
+        "as_of": format_instant(min(question.now, scope.as_of), question.zone),
+        "closed_until": scope.closed_until and format_instant(scope.closed_until, question.zone),
     }
 
 

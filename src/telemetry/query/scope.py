@@ -19,6 +19,9 @@ WITH chosen AS MATERIALIZED (
     WHERE ($4::text[] IS NULL OR device_id = ANY ($4)) AND ($5::text[] IS NULL OR zone = ANY ($5))
 )
 SELECT
+    -- The beginning of the snapshot's transaction, by the clock that changes are noted by.
+    now() AS as_of,
+    (SELECT closed_until FROM closings WHERE domain = $1) AS closed_until,
     (SELECT value FROM telemetry_meta WHERE key = 'timezone') AS city_zone,
     ARRAY (SELECT DISTINCT bucket FROM late_ranges WHERE domain = $1 AND bucket >= $2 AND bucket < $3) AS late,
     CASE WHEN $4::text[] IS NULL AND $5::text[] IS NULL THEN NULL
@@ -47,12 +50,16 @@ class Scope:
         late: starts of the quarters of an hour whose roll-up rows may be stale.
         device_keys: only these; None where the question names neither devices nor zones.
         groups: as far as the registry knows.
+        as_of: what changes later than what can be seen now is noted later than that.
+        closed_until: what ends at or before it is closed; None before the first round of upkeep.
     """
 
     city_zone: str
     late: Sequence[datetime]
     device_keys: Sequence[int] | None
     groups: int
+    as_of: datetime
+    closed_until: datetime | None
 
 
 async def find_scope(connection: Connection, question: Question, margin: timedelta) -> Scope:
@@ -72,7 +79,7 @@ async def find_scope(connection: Connection, question: Question, margin: timedel
         question.by,
     )
     assert row is not None
-    return Scope(row["city_zone"], row["late"], row["device_keys"], row["groups"])
+    return Scope(**row)
 
 
 async def device_keys(connection: Connection, devices: Sequence[str], zones: Sequence[str]) -> list[int] | None:

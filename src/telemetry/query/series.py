@@ -37,6 +37,7 @@ class Series:
     Attributes:
         plan: how it was found.
         expected: what was to be expected in each bucket.
+        scope: the surroundings in which it was found.
         rows: of a question about aggregates of rows alone, which nothing fills or withholds, its rows as the database
             sent them (`partials.rows_statement`); otherwise None.
         made: the points of every other question.
@@ -44,6 +45,7 @@ class Series:
 
     plan: Plan
     expected: Expected
+    scope: Scope
     rows: list[asyncpg.Record] | None = None
     made: Sequence[Point] = ()
 
@@ -83,14 +85,14 @@ class _Answering:
         expected = await find_expected(self.connection, self.plan, self.plan.edges, self.scope.device_keys)
         rows = await self._fetch(rows_statement(self.plan, self.scope.device_keys, self._limit))
         if _is_plain(question):
-            return Series(self.plan, expected, rows)
+            return Series(self.plan, expected, self.scope, rows)
         merged = Merged(question)
         merged.add_rows(rows)
         await self._add_others(merged)
         points = self._judged(merged.points(expected))
         if question.fill is not Fill.NONE:
             points = await self._filled(points, merged, expected)
-        return Series(self.plan, expected, made=points)
+        return Series(self.plan, expected, self.scope, made=points)
 
     @property
     def _limit(self) -> int:

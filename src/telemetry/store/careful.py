@@ -28,6 +28,7 @@ from telemetry.store.batch import (
     Source,
     quarantined,
 )
+from telemetry.store.changes import note_completed
 from telemetry.store.copy import PATIENCE_S, Counts, copy_entries, count, device_of
 from telemetry.store.failures import Failure, classify
 from telemetry.store.layout import DEVICE_KEY, FIRST_METRIC, RECEIVED_AT, TIME, Entry, Layout, Row
@@ -44,6 +45,7 @@ class _Outcome:
     domain: str
     counts: Counts = field(default_factory=Counts)
     refused: list[Quarantined] = field(default_factory=list)
+    completed: list[Row] = field(default_factory=list)
 
     def refuse(self, reason: Reason, row: Row, source: Source, words: str) -> None:
         """Notes a reading that goes to quarantine."""
@@ -58,6 +60,7 @@ async def store_carefully(database: asyncpg.Connection, batch: Batch) -> tuple[C
     await database.execute("SELECT pg_advisory_xact_lock($1)", _MERGE_LOCK, timeout=PATIENCE_S)
     for domain, readings in batch.readings.items():
         outcome = await _store(database, domain, readings)
+        await note_completed(database, domain, outcome.completed)
         counts.update(outcome.counts)
         refused += outcome.refused
     return counts, refused
@@ -87,6 +90,7 @@ async def _settle(database: asyncpg.Connection, domain: str, readings: Readings,
         bad += [row for row in resolution.updates if await _update(database, readings.layout, row) is not None]
         if not bad:
             await savepoint.commit()
+            outcome.completed += resolution.updates
             break
         await savepoint.rollback()
         apart |= {(row[DEVICE_KEY], row[TIME]) for row in bad}
@@ -120,7 +124,9 @@ async def _one_by_one(
             outcome.refuse(Reason.REJECTED_BY_DATABASE, row, source, words)
             continue
         counts[domain, STORED] += 1
-        counts[domain, MERGED] += there is not None
+        if there is not None:
+            counts[domain, MERGED] += 1
+            outcome.completed.append(merged)
         there = merged
 
 

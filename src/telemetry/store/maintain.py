@@ -2,7 +2,8 @@
 
 A quarter of an hour that an ingest transaction touched is listed in `late_ranges` until the roll-ups show it; whoever
 reads roll-ups must take listed quarters from the raw rows. Here is where the list gets shorter: closed quarters are
-recomputed and their entries deleted in one transaction. The open quarter stays listed, because more rows are coming.
+recomputed and their entries deleted in one transaction, and what changed in those that were closed before is noted
+(`store.changes`). The open quarter stays listed, because more rows are coming.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import structlog
 
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
-from telemetry.store import roll_ups
+from telemetry.store import changes, roll_ups
 from telemetry.store.engine import recorded_engine
 from telemetry.store.failures import Failure, classify
 from telemetry.store.pool import connection
@@ -109,13 +110,15 @@ class Upkeep:
         ]
         if engine == "postgres":
             done.partitions_made = await self._partitions_ahead(domains)
-        closed = datetime.now(UTC) - QUARTER
+        now = datetime.now(UTC)
+        closed, closed_until = now - QUARTER, changes.closed_before(now, self._settings.maintain.closes_after)
         for domain in domains:
             refresh = roll_ups.refresh_timescaledb if engine == "timescaledb" else roll_ups.refresh_postgres
-            done.quarters_refreshed += await refresh(self._database, domain, closed)
+            done.quarters_refreshed += await refresh(self._database, domain, closed, closed_until)
         if engine == "postgres":
             await self._refresh_open(domains, closed)
             done.partitions_dropped = await self._drop_partitions(domains)
+        await changes.forget(self._database, now - self._settings.retention.readings)
         done.quarantine_deleted = await self._delete_quarantine()
         return done
 

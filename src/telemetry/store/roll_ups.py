@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
+from telemetry.store.changes import note
+
 QUARTER = timedelta(minutes=15)
 HOUR = timedelta(hours=1)
 
@@ -47,25 +49,42 @@ async def listed_quarters(database: asyncpg.Connection, domain: str, *, after: d
     return [row["bucket"] for row in rows]
 
 
-async def refresh_postgres(database: asyncpg.Connection, domain: str, closed: datetime) -> int:
-    """Recomputes the roll-up tables over the listed quarters that start at or before `closed`; returns how many."""
+async def refresh_postgres(database: asyncpg.Connection, domain: str, closed: datetime, closed_until: datetime) -> int:
+    """Recomputes the roll-up tables over the listed quarters that start at or before `closed`; returns how many.
+
+    Notes what changed in them; see `changes.note` for `closed_until`.
+    """
     async with database.transaction():
         quarters = await _take(database, domain, closed)
         for start, end in Ranges.of(quarters):
             await database.execute("CALL telemetry_refresh_roll_ups($1, $2, $3)", domain, start, end)
+        await note(database, domain, quarters, closed_until)
     return len(quarters)
 
 
-async def refresh_timescaledb(database: asyncpg.Connection, domain: str, closed: datetime) -> int:
+async def refresh_timescaledb(
+    database: asyncpg.Connection, domain: str, closed: datetime, closed_until: datetime
+) -> int:
     """Refreshes the continuous aggregates over the listed quarters that start at or before `closed`; returns how many.
 
     A refresh cannot run inside a transaction, so the entries are deleted after it: a crash between the two repeats it.
-    An hour or a day that is still open is left to the aggregate's real-time part.
+    Notes what changed in the quarters; see `changes.note` for `closed_until`.
     """
     rows = await database.fetch("SELECT id, bucket FROM late_ranges WHERE domain = $1 AND bucket <= $2", domain, closed)
-    if not rows:
-        return 0
     listed = {row["bucket"] for row in rows}
+    if rows:
+        await _refresh_aggregates(database, domain, listed)
+    async with database.transaction():
+        # By their very ids: one that commits meanwhile may have a lower id than one that was seen.
+        await database.execute("DELETE FROM late_ranges WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
+        await note(database, domain, listed, closed_until)
+    if rows:
+        await _compact(database, domain)
+    return len(listed)
+
+
+async def _refresh_aggregates(database: asyncpg.Connection, domain: str, listed: Iterable[datetime]) -> None:
+    """Refreshes around the quarters; an hour or a day that is still open is left to the aggregate's real-time part."""
     zone = ZoneInfo(await database.fetchval("SELECT value FROM telemetry_meta WHERE key = 'timezone'"))
     quarters = Ranges.of(sorted(listed))
     now = datetime.now(UTC)
@@ -76,10 +95,6 @@ async def refresh_timescaledb(database: asyncpg.Connection, domain: str, closed:
     ):
         closed_cells = Ranges.joined(cell for cell in cells if cell[1] <= now)
         await _refresh_aggregate(database, f"{domain}_{width}", closed_cells)
-    # By their very ids: one that commits meanwhile may have a lower id than one that was seen.
-    await database.execute("DELETE FROM late_ranges WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
-    await _compact(database, domain)
-    return len(listed)
 
 
 async def _refresh_aggregate(database: asyncpg.Connection, name: str, ranges: Ranges) -> None:

@@ -25,6 +25,7 @@ ROUTES = {
     "/v1/quarantine/{number}",
     "/v1/ledger",
     "/v1/{domain}/series",
+    "/v1/{domain}/changes",
     "/v1/{domain}/readings",
     "/v1/{domain}/latest",
 }

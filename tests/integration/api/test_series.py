@@ -92,6 +92,7 @@ async def test_series_meta_tells_what_was_asked_and_where_it_was_read(
     answer = await ask(client, explain="true", metric=["power_w", "voltage_v"])
     meta = answer["meta"]
     assert meta.pop("as_of")
+    assert meta.pop("closed_until") > meta["end"]
     assert meta == {
         "domain": "lighting",
         "metrics": [
