@@ -193,6 +193,12 @@ class ApiSettings(Section):
         10_000, ge=1, le=100_000, description="Rows that one page of readings, devices or quarantine may have"
     )
     statement_timeout: Duration = Field("30s", description="A query that runs longer is ended with 503")  # type: ignore[assignment]
+    max_concurrent_per_client: int = Field(
+        6, ge=1, description="Questions of one client address that run at a time; more wait shortly, then get 429"
+    )
+    trusted_proxies: list[str] = Field(
+        ["127.0.0.1", "::1"], description="Proxies whose X-Forwarded-For names the client: addresses or networks"
+    )
 
 
 class MaintainSettings(Section):

@@ -26,6 +26,8 @@ PROBLEM = {
                     "parameter": {"type": "string"},
                     "given": {},
                     "allowed": {"type": "array", "items": {"type": "string"}},
+                    "estimate": {"type": "integer", "description": "Of what is bounded, as much as it would take."},
+                    "limit": {"type": "integer", "description": "Of what is bounded, as much as there may be."},
                 },
             },
             "example": {
