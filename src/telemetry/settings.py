@@ -189,6 +189,9 @@ class ApiSettings(Section):
     max_values: int = Field(
         500_000, ge=1, description="Buckets x series that one answer may have; more is refused before it runs"
     )
+    max_rows_read: int = Field(
+        50_000_000, ge=1, description="Rows that one question may read, estimated; more is refused before it runs"
+    )
     max_page: int = Field(
         10_000, ge=1, le=100_000, description="Rows that one page of readings, devices or quarantine may have"
     )
