@@ -6,6 +6,7 @@
     │   └── MigrationError    the schema on disk and the schema in the database disagree
     ├── Unavailable           ours: broker or database is away; retry with backoff, acknowledge nothing
     └── InvalidQuery          the asker's: a parameter that cannot be answered, named with what is allowed
+        └── TooLarge          the answer would take more than is allowed, told in figures
 
 The split decides what happens to a message: the device's fault ends in quarantine and is acknowledged, ours stops the
 acknowledgement.
@@ -78,3 +79,17 @@ class InvalidQuery(TelemetryError):
         self.given = given
         self.detail = detail
         self.allowed = allowed
+
+
+class TooLarge(InvalidQuery):
+    """A question that would take too much.
+
+    Args:
+        estimate: what it would take.
+        limit: what it may take.
+    """
+
+    def __init__(self, parameter: str, given: object, detail: str, estimate: int, limit: int) -> None:
+        super().__init__(parameter, given, detail)
+        self.estimate = estimate
+        self.limit = limit

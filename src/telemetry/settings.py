@@ -204,10 +204,19 @@ class ApiSettings(Section):
     max_values: int = Field(
         500_000, ge=1, description="Buckets x series that one answer may have; more is refused before it runs"
     )
+    max_rows_read: int = Field(
+        50_000_000, ge=1, description="Rows that one question may read, estimated; more is refused before it runs"
+    )
     max_page: int = Field(
         10_000, ge=1, le=100_000, description="Rows that one page of readings, devices or quarantine may have"
     )
     statement_timeout: Duration = Field("30s", description="A query that runs longer is ended with 503")  # type: ignore[assignment]
+    max_concurrent_per_client: int = Field(
+        6, ge=1, description="Questions of one client address that run at a time; more wait shortly, then get 429"
+    )
+    trusted_proxies: list[str] = Field(
+        ["127.0.0.1", "::1"], description="Proxies whose X-Forwarded-For names the client: addresses or networks"
+    )
 
 
 class MaintainSettings(Section):

@@ -13,6 +13,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 
 from telemetry.api import (
     changes,
+    clients,
     devices,
     docs,
     domains,
@@ -68,9 +69,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM, compresslevel=5)
+    clients.install(app, settings.api)
     metrics.install(app)
     for module in (health, metrics, docs, domains, devices, quarantine, ledger, series, changes, readings, latest):
-        app.include_router(module.router)
+        app.include_router(module.router, responses=clients.REFUSALS if module.router.prefix else None)
     return app
 
 

@@ -14,7 +14,7 @@ from telemetry.query.question import Asked, Question
 
 KEPT_S = 3600
 """Seconds for which an answer may be used again that late readings cannot change any more."""
-_MOVING = ("as_of", "closed_until", "source", "plan")
+_MOVING = ("as_of", "closed_until", "source", "plan", "rows_read")
 """What tells how an answer was found, and may differ while the answer is the same."""
 
 

@@ -132,7 +132,11 @@ async def get_device(device_id: DeviceId, service: TheService) -> Response:
     return json_response(_row(found))
 
 
-@router.put("/devices/{device_id}", summary="Register or change a device", **documented({"data": _EXAMPLE}))
+@router.put(
+    "/devices/{device_id}",
+    summary="Register or change a device",
+    **documented({"data": _EXAMPLE}, also=(201,), problems=(400, 422, 503)),
+)
 async def put_device(device_id: DeviceId, body: DeviceBody, service: TheService) -> Response:
     """Puts everything that is known of a device: what the body leaves out is unknown afterwards. 201 for a new one."""
     if body.domain not in service.registry:

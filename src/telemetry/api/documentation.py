@@ -26,6 +26,8 @@ PROBLEM = {
                     "parameter": {"type": "string"},
                     "given": {},
                     "allowed": {"type": "array", "items": {"type": "string"}},
+                    "estimate": {"type": "integer", "description": "Of what is bounded, as much as it would take."},
+                    "limit": {"type": "integer", "description": "Of what is bounded, as much as there may be."},
                 },
             },
             "example": {
@@ -43,12 +45,17 @@ PROBLEM = {
 }
 
 
+_TEXT = {"schema": {"type": "string"}, "example": "One row per line."}
+
+
 def documented(
     answer: Mapping[str, Any] | str | None,
     *,
     questions: Mapping[str, str] | None = None,
     problems: tuple[int, ...] = (422, 503),
     status: int = 200,
+    also: tuple[int, ...] = (),
+    forms: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Arguments for a route's decorator.
 
@@ -56,11 +63,14 @@ def documented(
         answer: an example of the answer; text for one that is no JSON, None for an empty one.
         questions: sentence to request (`/v1/…`), each of which the demo can answer.
         problems: the statuses under which a problem is answered.
+        also: further statuses that answer the same.
+        forms: further media types of the same answer, as text.
     """
     media_type = "application/json" if isinstance(answer, Mapping) else "text/plain"
-    content = {} if answer is None else {"content": {media_type: {"example": answer}}}
+    content = {} if answer is None else {"content": {media_type: {"example": answer}} | dict.fromkeys(forms, _TEXT)}
     return {
-        "responses": {status: {"description": "The answer.", **content}} | dict.fromkeys(problems, PROBLEM),
+        "responses": {each: {"description": "The answer.", **content} for each in (status, *also)}
+        | dict.fromkeys(problems, PROBLEM),
         "openapi_extra": {
             QUESTIONS: [{"sentence": sentence, "request": request} for sentence, request in (questions or {}).items()]
         },

@@ -36,6 +36,8 @@ _MEDIA_TYPES = {
     Format.NDJSON: "application/x-ndjson",
     Format.CSV: "text/csv; charset=utf-8; header=present",
 }
+ROWS_OF_TEXT = ("application/x-ndjson", "text/csv")
+"""Media types beside JSON, for the documentation."""
 _ACCEPTED = {
     "*/*": Format.JSON,
     "application/*": Format.JSON,

@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from telemetry.errors import ConfigurationError, InvalidQuery, TelemetryError, Unavailable
+from telemetry.errors import ConfigurationError, InvalidQuery, TelemetryError, TooLarge, Unavailable
 from telemetry.store.failures import Failure, classify
 
 log = structlog.get_logger()
@@ -70,6 +70,7 @@ def install(app: FastAPI) -> None:
     """Makes every error of the app a problem."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(InvalidQuery, _invalid_query)
+    app.add_exception_handler(TooLarge, _too_large)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
     for passing in (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, Unavailable):
@@ -86,6 +87,12 @@ async def _problem(request: Request, error: Exception) -> Response:
 async def _invalid_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, InvalidQuery)
     return invalid_parameter(error.parameter, error.given, error.detail, error.allowed).response(request)
+
+
+async def _too_large(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TooLarge)
+    figures = {"parameter": error.parameter, "estimate": error.estimate, "limit": error.limit}
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too-large", error.detail, **figures).response(request)
 
 
 def invalid_parameter(parameter: str, given: object, detail: str, allowed: Sequence[str] = ()) -> Problem:
@@ -138,7 +145,7 @@ async def _database(request: Request, error: Exception) -> Response:
             f"the question took longer than {timeout:g} s (api.statement_timeout) and was ended; ask for a shorter "
             "range, fewer devices, or a window of whole hours or days, which roll-ups answer",
         ).response(request)
-    if isinstance(error, asyncpg.UndefinedTableError):
+    if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError)):
         return unavailable("not-migrated", "the database has no such tables yet; run `telemetry db migrate`").response(
             request, {"Retry-After": str(RETRY_AFTER_S)}
         )

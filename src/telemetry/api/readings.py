@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from telemetry.api.csv_rows import Lines, cell
 from telemetry.api.documentation import documented
-from telemetry.api.formats import Format, TheFormat, body, respond
+from telemetry.api.formats import ROWS_OF_TEXT, Format, TheFormat, body, respond
 from telemetry.api.paging import Cursor, Limit, decode, encode, foreign, instant, microseconds, page_size
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
@@ -55,6 +55,7 @@ router = APIRouter(prefix="/v1", tags=["readings"], route_class=StrictRoute)
             ),
         },
         problems=(404, 406, 422, 503),
+        forms=ROWS_OF_TEXT,
     ),
 )
 async def readings(

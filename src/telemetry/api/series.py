@@ -13,7 +13,7 @@ from telemetry.api import caching
 from telemetry.api.csv_rows import csv_rows, header
 from telemetry.api.documentation import documented
 from telemetry.api.encoding import json_rows
-from telemetry.api.formats import WHOLE, Format, TheFormat, body, respond
+from telemetry.api.formats import ROWS_OF_TEXT, WHOLE, Format, TheFormat, body, respond
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
 from telemetry.domains import Metric
@@ -110,6 +110,7 @@ _FILL = (
             ),
         },
         problems=(404, 406, 422, 503),
+        forms=ROWS_OF_TEXT,
     ),
 )
 async def series(
@@ -153,7 +154,7 @@ async def series(
         Query(description="A counter that fell went on from `zero`, or with the `first` value it showed (new meter)."),
     ] = "zero",
     explain: Annotated[
-        bool, Query(description="Adds the plan to `meta`: relations and the spans read from each.")
+        bool, Query(description="Adds the plan to `meta`: relations, the spans read from each, about how many rows.")
     ] = False,
 ) -> Response:
     """One row per bucket, group and metric, in this order. Windows follow the calendar of `tz`; a bucket's label is its
@@ -180,9 +181,9 @@ async def series(
     )
     question = understand(domain, asked, service.settings.timezone, datetime.now(UTC))
     async with service.reading() as connection:
-        found = await answer(connection, question, service.settings.api.max_values)
+        found = await answer(connection, question, service.settings.api.max_values, bound=service.bound(explain))
     fixed = caching.is_fixed(asked, question)
-    meta = _meta(found) | ({"plan": _explained(found.plan)} if explain else {})
+    meta = _meta(found) | (_explained(found) if explain else {})
     headers = {
         "Cache-Control": caching.cache_control(question, fixed, service.settings.ingest.max_lateness),
         "Vary": "Accept",
@@ -240,18 +241,22 @@ def _source(plan: Plan) -> str:
     return "+".join(dict.fromkeys(relations))
 
 
-def _explained(plan: Plan) -> list[dict[str, Any]]:
+def _explained(series: Series) -> dict[str, Any]:
     """What is read from where; some aggregates read raw rows beside what `samples` and the others are made of."""
+    plan, cost = series.plan, series.cost
     question, domain = plan.question, plan.question.domain.name
+    assert cost is not None
 
-    def shown(relation: str, spans: Iterable[Span], **more: Any) -> dict[str, Any]:
+    def shown(relation: str, spans: Iterable[Span], rows: int, **more: Any) -> dict[str, Any]:
         instants = [[format_instant(instant, question.zone) for instant in span] for span in spans]
-        return {"relation": f"{domain}_{relation}", "spans": instants, **more}
+        return {"relation": f"{domain}_{relation}", "spans": instants, "rows": rows, **more}
 
-    found = [shown(segment.relation, segment.spans) for segment in plan.segments]
+    found = [
+        shown(segment.relation, segment.spans, rows) for segment, rows in zip(plan.segments, cost.segments, strict=True)
+    ]
     if beyond := _beyond_rows(plan):
-        found.append(shown("readings", [(question.start, question.end)], aggregates=beyond))
-    return found
+        found.append(shown("readings", [(question.start, question.end)], cost.beyond, aggregates=beyond))
+    return {"plan": found, "rows_read": {"estimate": cost.rows, "limit": cost.limit}}
 
 
 def _beyond_rows(plan: Plan) -> list[str]:

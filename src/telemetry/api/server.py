@@ -46,7 +46,13 @@ async def run(settings: Settings) -> None:
     with _listening(settings.api) as listener:
         server = _Server(
             uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=GRACE_S, ws="none"
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                timeout_graceful_shutdown=GRACE_S,
+                ws="none",
+                forwarded_allow_ips=settings.api.trusted_proxies,
             )
         )
         log.info("api_listens", host=settings.api.host, port=settings.api.port)

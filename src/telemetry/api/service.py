@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 import asyncpg
@@ -12,6 +12,7 @@ from fastapi import Depends, Path, Request
 
 from telemetry.api.problems import not_found
 from telemetry.domains import Domain, Registry
+from telemetry.query.cost import Bound, Sizing
 from telemetry.query.database import Connection, snapshot
 from telemetry.settings import Settings
 
@@ -28,6 +29,11 @@ class Service:
     registry: Registry
     pool: asyncpg.Pool
     is_migrated: bool = False
+    _sizing: Sizing = field(default_factory=Sizing)
+
+    def bound(self, precise: bool) -> Bound:
+        """How many rows a question may read; `precise` if the figure is to be shown."""
+        return Bound(self._sizing, self.settings.api.max_rows_read, precise)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:

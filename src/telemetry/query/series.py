@@ -13,6 +13,7 @@ import asyncpg
 from telemetry.errors import InvalidQuery
 from telemetry.query.aggregates import Family
 from telemetry.query.calendar import WINDOWS, bucket_edges
+from telemetry.query.cost import Bound, Cost
 from telemetry.query.coverage import Expected, find_expected
 from telemetry.query.database import Connection
 from telemetry.query.fill import filled, withheld
@@ -41,6 +42,7 @@ class Series:
         rows: of a question about aggregates of rows alone, which nothing fills or withholds, its rows as the database
             sent them (`partials.rows_statement`); otherwise None.
         made: the points of every other question.
+        cost: what it was estimated to cost; None where that was not bounded.
     """
 
     plan: Plan
@@ -48,6 +50,7 @@ class Series:
     scope: Scope
     rows: list[asyncpg.Record] | None = None
     made: Sequence[Point] = ()
+    cost: Cost | None = None
 
     @cached_property
     def points(self) -> Sequence[Point]:
@@ -57,18 +60,20 @@ class Series:
         return list(points_of_rows(self.plan.question, self.expected, self.rows))
 
 
-async def answer(connection: Connection, question: Question, max_values: int) -> Series:
+async def answer(connection: Connection, question: Question, max_values: int, *, bound: Bound | None = None) -> Series:
     """The answer, read within the snapshot of the connection.
 
     Raises:
         InvalidQuery: the answer would have more than `max_values` values, or a device or zone is not there.
+        TooLarge: more rows would be read than the bound allows.
     """
     _refuse_more_buckets(question, max_values)
     scope = await find_scope(connection, question, _MARGIN + (REACH if question.chosen(*_HISTORY) else timedelta(0)))
     edges = bucket_edges(question.window, question.start, question.end, question.zone)
     _refuse_more_values(question, len(edges) - 1, scope.groups, max_values)
     plan = make_plan(question, edges, scope.late, scope.city_zone)
-    return await _Answering(connection, plan, scope, max_values).series()
+    cost = None if bound is None else await bound.check(connection, plan, scope.device_keys)
+    return replace(await _Answering(connection, plan, scope, max_values, bound).series(), cost=cost)
 
 
 @dataclass
@@ -79,6 +84,7 @@ class _Answering:
     plan: Plan
     scope: Scope
     max_values: int
+    bound: Bound | None
 
     async def series(self) -> Series:
         question = self.plan.question
@@ -141,7 +147,7 @@ class _Answering:
 
     async def _points_between(self, start: datetime, end: datetime) -> list[tuple[datetime, Point]]:
         asked = replace(self.plan.question, start=start, end=end, fill=Fill.NONE)
-        series = await answer(self.connection, asked, self.max_values)
+        series = await answer(self.connection, asked, self.max_values, bound=self.bound)
         return [(series.plan.edges[point.bucket - 1], point) for point in series.points]
 
 

@@ -172,6 +172,7 @@ async def test_meta_tells_which_aggregates_were_read_from_raw_rows(
     meta = (await client.get("/v1/lighting/series", params=asked)).json()["meta"]
     spans = [["2026-11-20T12:00:00+00:00", "2026-11-20T17:00:00+00:00"]]
     assert meta["source"] == "lighting_1h+lighting_readings"
+    assert sum(each.pop("rows") for each in meta["plan"]) == meta["rows_read"]["estimate"]
     assert meta["plan"] == [
         {"relation": "lighting_1h", "spans": spans},
         {"relation": "lighting_readings", "spans": spans, "aggregates": ["p50", "integral"]},
