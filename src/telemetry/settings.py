@@ -189,6 +189,11 @@ class ApiSettings(Section):
     max_values: int = Field(
         500_000, ge=1, description="Buckets x series that one answer may have; more is refused before it runs"
     )
+    max_streamed_values: int = Field(
+        5_000_000,
+        ge=1,
+        description="The same for answers that the database makes row by row: aggregates of rows, nothing filled",
+    )
     max_page: int = Field(
         10_000, ge=1, le=100_000, description="Rows that one page of readings, devices or quarantine may have"
     )

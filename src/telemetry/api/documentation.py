@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from telemetry.api.problems import MEDIA_TYPE
@@ -49,6 +49,7 @@ def documented(
     questions: Mapping[str, str] | None = None,
     problems: tuple[int, ...] = (422, 503),
     status: int = 200,
+    also: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Arguments for a route's decorator.
 
@@ -56,9 +57,14 @@ def documented(
         answer: an example of the answer; text for one that is no JSON, None for an empty one.
         questions: sentence to request (`/v1/…`), each of which the demo can answer.
         problems: the statuses under which a problem is answered.
+        also: media types of further forms of the answer.
     """
     media_type = "application/json" if isinstance(answer, Mapping) else "text/plain"
-    content = {} if answer is None else {"content": {media_type: {"example": answer}}}
+    content: dict[str, Any] = {} if answer is None else {"content": {media_type: {"example": answer}}}
+    for each in also:
+        text: dict[str, Any] = {"type": "string"}
+        schema = text if each.startswith("text/") or each.endswith("ndjson") else text | {"format": "binary"}
+        content.setdefault("content", {})[each] = {"schema": schema}
     return {
         "responses": {status: {"description": "The answer.", **content}} | dict.fromkeys(problems, PROBLEM),
         "openapi_extra": {
