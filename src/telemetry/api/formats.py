@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+import structlog
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 from starlette.types import Message, Send
 
 from telemetry.api.negotiation import Format
+from telemetry.api.problems import BrokenStream
+
+log = structlog.get_logger()
 
 WHOLE = 20_000
 """Rows that an answer may have to be sent in one piece, with its length; a longer one is streamed."""
@@ -86,9 +90,13 @@ def streamed(form: Format, body: Body[Rows], rows: AsyncIterator[Rows], headers:
 
 async def _pieces(body: Body[Rows], rows: AsyncIterator[Rows]) -> AsyncIterator[bytes]:
     yield body.begin()
-    async for each in rows:
-        if piece := body.add(each):
-            yield piece
+    try:
+        async for each in rows:
+            if piece := body.add(each):
+                yield piece
+    except Exception as error:
+        log.warning("api_stream_broken", error=str(error) or type(error).__name__)
+        raise BrokenStream from error
     yield body.end()
 
 
@@ -97,7 +105,11 @@ class _Stream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         async def patiently(message: Message) -> None:
-            async with asyncio.timeout(PATIENCE_S):
-                await send(message)
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await send(message)
+            except TimeoutError as error:
+                log.warning("api_stream_stalled", after_s=PATIENCE_S)
+                raise BrokenStream from error
 
         await super().stream_response(patiently)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import asyncpg
+from asyncpg.cursor import Cursor
+
 from telemetry.query.series import Series
 
 PART = 4_000
@@ -19,5 +22,11 @@ async def parts(found: Series) -> AsyncIterator[Series]:
     """
     yield replace(found, rest=None)
     if found.rest is not None:
-        while rows := await found.rest.fetch(PART):
+        while rows := await fetch(found.rest):
             yield replace(found, rows=rows, rest=None)
+
+
+async def fetch(rest: Cursor) -> list[asyncpg.Record]:
+    """The next rows; none at the end."""
+    rows: list[asyncpg.Record] = await rest.fetch(PART)
+    return rows
