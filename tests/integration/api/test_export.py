@@ -113,6 +113,30 @@ async def test_client_that_leaves_a_stream_leaves_no_question_behind(
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.asyncio
+async def test_client_that_takes_nothing_is_left(address: str, app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "PATIENCE_S", 0.5)
+    first: list[asyncpg.Record] = []
+    fetch = parts.fetch
+
+    async def endless(rest: Any) -> list[asyncpg.Record]:
+        first[:] = first or await fetch(rest)
+        return first
+
+    monkeypatch.setattr(parts, "fetch", endless)
+    port = int(address.rpartition(":")[2])
+    _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+    query = str(httpx.QueryParams({**LARGE, "format": "csv"}))
+    writer.write(f"GET /v1/lighting/series?{query} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    pool = app.state.service.pool
+    async with asyncio.timeout(20):
+        while not first:
+            await asyncio.sleep(0.02)
+        while pool.get_idle_size() < pool.get_size():
+            await asyncio.sleep(0.05)
+    writer.transport.abort()
+
+
 def test_guide_has_examples() -> None:
     assert len(EXAMPLES) >= 6
 
