@@ -207,6 +207,11 @@ class ApiSettings(Section):
     max_rows_read: int = Field(
         50_000_000, ge=1, description="Rows that one question may read, estimated; more is refused before it runs"
     )
+    max_streamed_values: int = Field(
+        5_000_000,
+        ge=1,
+        description="The same for answers that the database makes row by row: aggregates of rows, nothing filled",
+    )
     max_page: int = Field(
         10_000, ge=1, le=100_000, description="Rows that one page of readings, devices or quarantine may have"
     )

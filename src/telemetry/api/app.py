@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES
 
 from telemetry.api import (
     changes,
@@ -26,6 +27,7 @@ from telemetry.api import (
     readings,
     series,
 )
+from telemetry.api.negotiation import Format
 from telemetry.api.service import Service
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
@@ -68,7 +70,13 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     problems.install(app)
-    app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_FROM, compresslevel=5)
+    app.add_middleware(
+        GZipMiddleware,
+        minimum_size=COMPRESSED_FROM,
+        compresslevel=5,
+        # Compressed within, column by column.
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, Format.PARQUET.media_type),
+    )
     clients.install(app, settings.api)
     metrics.install(app)
     for module in (health, metrics, docs, domains, devices, quarantine, ledger, series, changes, readings, latest):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from telemetry.api.problems import MEDIA_TYPE
@@ -45,9 +45,6 @@ PROBLEM = {
 }
 
 
-_TEXT = {"schema": {"type": "string"}, "example": "One row per line."}
-
-
 def documented(
     answer: Mapping[str, Any] | str | None,
     *,
@@ -55,7 +52,7 @@ def documented(
     problems: tuple[int, ...] = (422, 503),
     status: int = 200,
     also: tuple[int, ...] = (),
-    forms: tuple[str, ...] = (),
+    forms: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Arguments for a route's decorator.
 
@@ -64,10 +61,14 @@ def documented(
         questions: sentence to request (`/v1/…`), each of which the demo can answer.
         problems: the statuses under which a problem is answered.
         also: further statuses that answer the same.
-        forms: further media types of the same answer, as text.
+        forms: media types of further forms of the answer.
     """
     media_type = "application/json" if isinstance(answer, Mapping) else "text/plain"
-    content = {} if answer is None else {"content": {media_type: {"example": answer}} | dict.fromkeys(forms, _TEXT)}
+    content: dict[str, Any] = {} if answer is None else {"content": {media_type: {"example": answer}}}
+    for each in forms:
+        text: dict[str, Any] = {"type": "string"}
+        schema = text if each.startswith("text/") or each.endswith("ndjson") else text | {"format": "binary"}
+        content.setdefault("content", {})[each] = {"schema": schema}
     return {
         "responses": {each: {"description": "The answer.", **content} for each in (status, *also)}
         | dict.fromkeys(problems, PROBLEM),

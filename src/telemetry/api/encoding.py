@@ -34,7 +34,7 @@ def json_rows(found: Series) -> Iterator[list[str]]:
 def _rows_of_numbers(found: Series, rows: Sequence[asyncpg.Record]) -> Iterator[list[str]]:
     """The answers that are large as a rule: column by column, because a loop over rows takes twice as long."""
     question = found.plan.question
-    heads, groups = _heads(found), _Groups(question)
+    heads, groups = _Heads(found), _Groups(question)
     for first in range(0, len(rows), CHUNK):
         buckets, names, intervals, *cells = zip(*rows[first : first + CHUNK], strict=True)
         shared = [heads[bucket] for bucket in buckets], [groups[name] for name in names]
@@ -78,7 +78,7 @@ def _rows_of_points(found: Series) -> Iterator[list[str]]:
 
 def _texts(found: Series, points: Sequence[Point]) -> Iterator[str]:
     question = found.plan.question
-    heads, groups = _heads(found), _Groups(question)
+    heads, groups = _Heads(found), _Groups(question)
     templates = [_template(question, position) for position in range(len(question.metrics))]
     has_quality = [metric.kind is Kind.COUNTER for metric in question.metrics]
     fills = question.fill is not Fill.NONE
@@ -111,10 +111,26 @@ class _Groups(dict[Any, str]):
         return text
 
 
-def _heads(found: Series) -> list[str]:
-    """The beginnings of the rows of each bucket; buckets count from 1."""
-    zone = found.plan.question.zone
-    return ["", *(f'{{"bucket":"{format_instant(edge, zone)}",' for edge in found.plan.edges)]
+class Labels(dict[int, str]):
+    """The starts of buckets as text, each made once and when it is needed; buckets count from 1."""
+
+    def __init__(self, found: Series) -> None:
+        super().__init__()
+        self._edges, self._zone = found.plan.edges, found.plan.question.zone
+
+    def __missing__(self, bucket: int) -> str:
+        self[bucket] = text = self._text(format_instant(self._edges[bucket - 1], self._zone))
+        return text
+
+    def _text(self, instant: str) -> str:
+        return instant
+
+
+class _Heads(Labels):
+    """The beginnings of the rows of each bucket."""
+
+    def _text(self, instant: str) -> str:
+        return f'{{"bucket":"{instant}",'
 
 
 def _template(question: Question, position: int) -> str:

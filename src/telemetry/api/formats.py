@@ -1,126 +1,115 @@
-"""In which form an answer is sent: JSON, one JSON object per line, or CSV; whole or as a stream."""
+"""How an answer is sent: whole or as a stream, as text or as a table."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from enum import StrEnum
-from http import HTTPStatus
-from typing import Annotated, Any
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
-from fastapi import Depends, Query, Request, Response
+import structlog
+from fastapi import Response
 from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
+from starlette.types import Message, Send
 
-from telemetry.api.problems import Problem
-from telemetry.errors import InvalidQuery
+from telemetry.api.negotiation import Format
+from telemetry.api.problems import BrokenStream
+
+log = structlog.get_logger()
 
 WHOLE = 20_000
 """Rows that an answer may have to be sent in one piece, with its length; a longer one is streamed."""
+PATIENCE_S = 60.0
+"""A client that takes nothing of a stream for so long is left, for it keeps a connection to the database."""
+
+Rows = TypeVar("Rows", contravariant=True)
 
 
-class Format(StrEnum):
-    """Forms of an answer, in order of preference."""
+class Body(Protocol[Rows]):
+    """An answer on its way into bytes. What is sent without `end` must not look complete."""
 
-    JSON = "json"
-    NDJSON = "ndjson"
-    CSV = "csv"
+    def begin(self) -> bytes:
+        """What comes before the first row."""
 
-    @property
-    def media_type(self) -> str:
-        """As in `Content-Type`."""
-        return _MEDIA_TYPES[self]
+    def add(self, rows: Rows) -> bytes:
+        """The next rows, as far as they can be sent already."""
 
-
-_MEDIA_TYPES = {
-    Format.JSON: "application/json",
-    Format.NDJSON: "application/x-ndjson",
-    Format.CSV: "text/csv; charset=utf-8; header=present",
-}
-ROWS_OF_TEXT = ("application/x-ndjson", "text/csv")
-"""Media types beside JSON, for the documentation."""
-_ACCEPTED = {
-    "*/*": Format.JSON,
-    "application/*": Format.JSON,
-    "application/json": Format.JSON,
-    "application/x-ndjson": Format.NDJSON,
-    "application/ndjson": Format.NDJSON,
-    "application/jsonl": Format.NDJSON,
-    "text/csv": Format.CSV,
-    "text/*": Format.CSV,
-}
+    def end(self) -> bytes:
+        """What completes the answer."""
 
 
-async def _format(
-    request: Request,
-    format: Annotated[  # noqa: A002 - the parameter's name is a contract
-        str | None, Query(description="`json`, `ndjson` (one row per line) or `csv`; otherwise `Accept` decides.")
-    ] = None,
-) -> Format:
-    """The form that the request asks for.
-
-    Raises:
-        InvalidQuery: `format` names none.
-        Problem: 406, nothing that `Accept` names is available.
-    """
-    if format is not None:
-        try:
-            return Format(format)
-        except ValueError:
-            raise InvalidQuery("format", format, "is no format", tuple(Format)) from None
-    accept = request.headers.get("accept", "*/*")
-    for media_type in _by_preference(accept):
-        if media_type in _ACCEPTED:
-            return _ACCEPTED[media_type]
-    types = [each.media_type.partition(";")[0] for each in Format]
-    detail = f"nothing of {accept!r} is available; there is {', '.join(types)}"
-    raise Problem(HTTPStatus.NOT_ACCEPTABLE, "not-acceptable", detail, parameter="Accept", given=accept, allowed=types)
-
-
-TheFormat = Annotated[Format, Depends(_format)]
-
-
-def _by_preference(accept: str) -> list[str]:
-    ranked = []
-    for position, part in enumerate(accept.split(",")):
-        media_type, *parameters = (each.strip().lower() for each in part.split(";"))
-        quality = next((each[2:] for each in parameters if each.startswith("q=")), "1")
-        try:
-            ranked.append((-float(quality), position, media_type))
-        except ValueError:
-            continue
-    return [media_type for quality, _, media_type in sorted(ranked) if quality < 0]
-
-
-def body(form: Format, meta: Mapping[str, Any], rows: Iterator[Sequence[str]], header: str) -> Iterator[bytes]:
-    """The pieces of an answer from rows that are text already.
+class TextBody:
+    """JSON, lines of JSON or lines of CSV, from rows that are text already.
 
     Args:
-        rows: JSON objects, or lines of CSV for that format.
         header: first line of CSV.
     """
-    if form is Format.JSON:
-        yield b'{"meta":' + to_json(meta) + b',"data":['
-        separator = ""
-        for texts in rows:
-            yield (separator + ",".join(texts)).encode() if texts else b""
-            separator = "," if texts else separator
-        yield b"]}"
-        return
-    if form is Format.CSV:
-        yield f"{header}\r\n".encode()
-    end = "\r\n" if form is Format.CSV else "\n"
-    for texts in rows:
-        yield "".join(f"{text}{end}" for text in texts).encode()
+
+    def __init__(self, form: Format, meta: Mapping[str, Any], header: str) -> None:
+        self._is_json = form is Format.JSON
+        self._line_end = "\n" if form is Format.NDJSON else "\r\n"
+        self._begin = {
+            Format.JSON: b'{"meta":' + to_json(meta) + b',"data":[',
+            Format.NDJSON: b"",
+            Format.CSV: f"{header}\r\n".encode(),
+            Format.EXCEL: f"{header}\r\n".encode(),
+        }[form]
+        self._separator = ""
+
+    def begin(self) -> bytes:
+        """What comes before the first row."""
+        return self._begin
+
+    def add(self, rows: Sequence[str]) -> bytes:
+        """JSON objects, or lines of CSV."""
+        if not self._is_json:
+            return "".join(f"{row}{self._line_end}" for row in rows).encode()
+        if not rows:
+            return b""
+        text = self._separator + ",".join(rows)
+        self._separator = ","
+        return text.encode()
+
+    def end(self) -> bytes:
+        """What completes the answer."""
+        return b"]}" if self._is_json else b""
 
 
-def respond(form: Format, pieces: Iterator[bytes], size: int, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer, in one piece where it is small."""
-    if size <= WHOLE:
-        return Response(b"".join(pieces), headers=headers, media_type=form.media_type)
-    return StreamingResponse(_stream(pieces), headers=headers, media_type=form.media_type)
+def whole(form: Format, body: Body[Rows], rows: Iterable[Rows], headers: Mapping[str, str]) -> Response:
+    """The answer in one piece."""
+    pieces = [body.begin(), *map(body.add, rows), body.end()]
+    return Response(b"".join(pieces), headers=headers, media_type=form.media_type)
 
 
-async def _stream(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        if piece:
-            yield piece
+def streamed(form: Format, body: Body[Rows], rows: AsyncIterator[Rows], headers: Mapping[str, str]) -> Response:
+    """The answer piece by piece. If the rows end with an error, the connection is closed before the last chunk, which
+    every client reports.
+    """
+    return _Stream(_pieces(body, rows), headers=headers, media_type=form.media_type)
+
+
+async def _pieces(body: Body[Rows], rows: AsyncIterator[Rows]) -> AsyncIterator[bytes]:
+    yield body.begin()
+    try:
+        async for each in rows:
+            if piece := body.add(each):
+                yield piece
+    except Exception as error:
+        log.warning("api_stream_broken", error=str(error) or type(error).__name__)
+        raise BrokenStream from error
+    yield body.end()
+
+
+class _Stream(StreamingResponse):
+    """A stream that does not wait for ever."""
+
+    async def stream_response(self, send: Send) -> None:
+        async def patiently(message: Message) -> None:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await send(message)
+            except TimeoutError as error:
+                log.warning("api_stream_stalled", after_s=PATIENCE_S)
+                raise BrokenStream from error
+
+        await super().stream_response(patiently)

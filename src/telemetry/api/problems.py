@@ -58,6 +58,10 @@ class Problem(TelemetryError):
         return Response(json.dumps(body), self.status, headers=headers, media_type=MEDIA_TYPE)
 
 
+class BrokenStream(Exception):
+    """An answer whose beginning is sent cannot become a problem; raised, it closes the connection before the end."""
+
+
 def not_found(what: str, given: str, allowed: Sequence[str] = ()) -> Problem:
     """There is no such thing; `allowed` names those that there are."""
     detail = f"there is no {what} {given!r}" + (f"; there are {', '.join(allowed)}" if allowed else "")
@@ -167,7 +171,8 @@ def unavailable(kind: str, detail: str) -> Problem:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    log.error("api_error", path=request.url.path, error=str(error), exc_info=error)
+    if not isinstance(error, BrokenStream):
+        log.error("api_error", path=request.url.path, error=str(error), exc_info=error)
     detail = "the service made a mistake; its log tells more"
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail).response(request)
 

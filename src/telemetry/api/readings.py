@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import asyncpg
+import pyarrow as pa
 from fastapi import APIRouter, Query, Request, Response
 from pydantic_core import to_json
 
-from telemetry.api.csv_rows import Lines, cell
+from telemetry.api.dialects import Dialect, Lines
 from telemetry.api.documentation import documented
-from telemetry.api.formats import ROWS_OF_TEXT, Format, TheFormat, body, respond
+from telemetry.api.formats import TextBody, whole
+from telemetry.api.negotiation import OTHER_TYPES, Format, TheFormat
 from telemetry.api.paging import Cursor, Limit, decode, encode, foreign, instant, microseconds, page_size
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService
+from telemetry.api.tables import VALUE_TYPES, instants, table_body, with_meta
+from telemetry.domains import Metric
 from telemetry.query.instants import format_instant, parse_zone
 from telemetry.query.question import choose_metrics, parse_range
 from telemetry.query.readings import Place, Wanted, page
@@ -55,7 +59,7 @@ router = APIRouter(prefix="/v1", tags=["readings"], route_class=StrictRoute)
             ),
         },
         problems=(404, 406, 422, 503),
-        forms=ROWS_OF_TEXT,
+        forms=OTHER_TYPES,
     ),
 )
 async def readings(
@@ -102,15 +106,27 @@ async def readings(
         "order": order,
         "next": _cursor(found[-1]) if len(found) == limit else None,
     }
-    names = ["time", "received_at", "device_id", *(metric.name for metric in wanted.metrics), "attributes"]
-    rows = (_row(record, shown) for record in found)
-    texts = (
-        _csv_lines(rows)
-        if form is Format.CSV
-        else (to_json(dict(zip(names, row, strict=True))).decode() for row in rows)
-    )
     headers = {"Vary": "Accept", **_link(request, meta["next"])}
-    return respond(form, body(form, meta, iter([list(texts)]), ",".join(names)), len(found), headers)
+    return _response(form, found, wanted.metrics, meta, headers)
+
+
+def _response(
+    form: Format,
+    found: Sequence[asyncpg.Record],
+    metrics: Sequence[Metric],
+    meta: dict[str, Any],
+    headers: dict[str, str],
+) -> Response:
+    names = ["time", "received_at", "device_id", *(metric.name for metric in metrics), "attributes"]
+    if form.is_table:
+        schema = _schema(metrics, meta)
+        return whole(form, table_body(form, schema), [_batch(found, schema)], headers)
+    rows = [_row(record, ZoneInfo(meta["tz"])) for record in found]
+    if form.is_csv:
+        dialect = Dialect(is_excel=form is Format.EXCEL)
+        return whole(form, TextBody(form, meta, dialect.header(*names)), [_csv_lines(rows, dialect)], headers)
+    texts = [to_json(dict(zip(names, row, strict=True))).decode() for row in rows]
+    return whole(form, TextBody(form, meta, ""), [texts], headers)
 
 
 def _row(record: asyncpg.Record, shown: ZoneInfo) -> list[Any]:
@@ -119,11 +135,34 @@ def _row(record: asyncpg.Record, shown: ZoneInfo) -> list[Any]:
     return [format_instant(time, shown), format_instant(received_at, shown), device_id, *values, unknown]
 
 
-def _csv_lines(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    lines = Lines()
-    for row in rows:
-        lines.write([cell(value) for value in row])
-    return iter(lines.take())
+def _csv_lines(rows: Iterable[Sequence[Any]], dialect: Dialect) -> list[str]:
+    lines = Lines(dialect)
+    for time, received_at, *values in rows:
+        lines.write([*dialect.instant(time), dialect.local(received_at), *map(dialect.cell, values)])
+    return lines.take()
+
+
+def _schema(metrics: Sequence[Metric], meta: dict[str, Any]) -> pa.Schema:
+    """The columns of JSON with their types; `attributes` are JSON as text."""
+    return with_meta(
+        [
+            pa.field("time", instants(meta["tz"]), nullable=False),
+            pa.field("received_at", instants(meta["tz"]), nullable=False),
+            pa.field("device_id", pa.string(), nullable=False),
+            *(pa.field(metric.name, VALUE_TYPES[metric.value_type]) for metric in metrics),
+            pa.field("attributes", pa.string()),
+        ],
+        meta,
+    )
+
+
+def _batch(found: Sequence[asyncpg.Record], schema: pa.Schema) -> pa.RecordBatch:
+    cells = (
+        (time, received_at, device_id, *values, attributes)
+        for time, _, received_at, device_id, attributes, *values in found
+    )
+    columns = list(zip(*cells, strict=True)) or [()] * len(schema)
+    return pa.record_batch([pa.array(column, each.type) for column, each in zip(columns, schema, strict=True)], schema)
 
 
 def _link(request: Request, cursor: str | None) -> dict[str, str]:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from telemetry.api import caching
+from telemetry.api import caching, formats
+from telemetry.api.columns import series_batches, series_schema
 from telemetry.api.csv_rows import csv_rows, header
+from telemetry.api.dialects import Dialect
 from telemetry.api.documentation import documented
 from telemetry.api.encoding import json_rows
-from telemetry.api.formats import ROWS_OF_TEXT, WHOLE, Format, TheFormat, body, respond
+from telemetry.api.formats import Body, TextBody
+from telemetry.api.negotiation import OTHER_TYPES, Format, TheFormat
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
-from telemetry.api.service import TheDomain, TheService
+from telemetry.api.service import TheDomain, TheService, UntilSent
+from telemetry.api.tables import table_body
 from telemetry.domains import Metric
 from telemetry.query.aggregates import Aggregate, Family
 from telemetry.query.instants import format_instant
+from telemetry.query.parts import parts
 from telemetry.query.plan import Plan
-from telemetry.query.question import Asked, understand
-from telemetry.query.series import Series, answer
+from telemetry.query.question import Asked, Question, understand
+from telemetry.query.series import Series, Streaming, answer
 from telemetry.query.spans import Span
 
 router = APIRouter(prefix="/v1", tags=["series"], route_class=StrictRoute)
@@ -110,7 +116,7 @@ _FILL = (
             ),
         },
         problems=(404, 406, 422, 503),
-        forms=ROWS_OF_TEXT,
+        forms=OTHER_TYPES,
     ),
 )
 async def series(
@@ -118,6 +124,7 @@ async def series(
     domain: TheDomain,
     service: TheService,
     form: TheFormat,
+    until_sent: UntilSent,
     metric: Metrics = (),
     start: Start = "-24h",
     end: End = "now",
@@ -180,8 +187,12 @@ async def series(
         reset=reset,
     )
     question = understand(domain, asked, service.settings.timezone, datetime.now(UTC))
-    async with service.reading() as connection:
-        found = await answer(connection, question, service.settings.api.max_values, bound=service.bound(explain))
+    limits = service.settings.api
+    connection = await until_sent.enter_async_context(service.reading())
+    streaming = Streaming(formats.WHOLE, limits.max_streamed_values)
+    found = await answer(connection, question, limits.max_values, streaming, bound=service.bound(explain))
+    if found.rest is None:
+        await until_sent.aclose()
     fixed = caching.is_fixed(asked, question)
     meta = _meta(found) | (_explained(found) if explain else {})
     headers = {
@@ -196,15 +207,32 @@ def _response(
     request: Request, form: Format, found: Series, meta: dict[str, Any], headers: dict[str, str], fixed: bool
 ) -> Response:
     """The answer; 304 where the asker has it."""
-    rows = csv_rows(found) if form is Format.CSV else json_rows(found)
+    body, encode = _written(form, found.plan.question, meta)
     size = len(found.rows) if found.rows is not None else len(found.points)
-    if size <= WHOLE and fixed:
-        texts = list(rows)
-        etag = caching.tag(meta, [form.encode(), *("\n".join(each).encode() for each in texts)])
+    if size > formats.WHOLE:
+        rows = (each async for part in parts(found) for each in encode(part))
+        return formats.streamed(form, body, rows, headers)
+    pieces = list(encode(found))
+    if fixed:
+        # The bytes of a table depend on the version of the library that wrote them.
+        told = json_rows(found) if form.is_table else pieces
+        etag = caching.tag(meta, [form.encode(), *("\n".join(each).encode() for each in told)])
         if known := caching.unchanged(request, etag, headers):
             return known
-        rows, headers = iter(texts), {**headers, "ETag": etag}
-    return respond(form, body(form, meta, rows, header(found.plan.question)), size, headers)
+        headers = {**headers, "ETag": etag}
+    return formats.whole(form, body, pieces, headers)
+
+
+def _written(
+    form: Format, question: Question, meta: dict[str, Any]
+) -> tuple[Body[Any], Callable[[Series], Iterator[Any]]]:
+    """What writes an answer of that form, and what makes the rows that it takes."""
+    if form.is_table:
+        schema = series_schema(question, meta)
+        return table_body(form, schema), partial(series_batches, schema=schema)
+    dialect = Dialect(is_excel=form is Format.EXCEL)
+    rows = partial(csv_rows, dialect=dialect) if form.is_csv else json_rows
+    return TextBody(form, meta, header(question, dialect)), rows
 
 
 def _meta(found: Series) -> dict[str, Any]:

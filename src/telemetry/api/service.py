@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
@@ -72,5 +72,12 @@ async def _domain(
     return cast(Service, request.app.state.service).domain(domain)
 
 
+async def _until_sent() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+UntilSent = Annotated[AsyncExitStack, Depends(_until_sent, scope="request")]
+"""What a stream needs until it is sent, or its client is gone; closing it earlier is possible."""
 TheService = Annotated[Service, Depends(_service)]
 TheDomain = Annotated[Domain, Depends(_domain)]

@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import chain
 
 import asyncpg
+from asyncpg.cursor import Cursor
 
 from telemetry.errors import InvalidQuery
 from telemetry.query.aggregates import Family
@@ -29,6 +30,20 @@ from telemetry.query.steps import REACH, Surroundings, steps_statement
 _MARGIN = timedelta(days=2)
 """Late quarters this far outside the range may lie in a cell that touches it."""
 _HISTORY = (Family.CHANGE, Family.TIME)
+_UNLIMITED = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """Leave to read an answer part by part, where the database makes its rows one by one (`Series.rest`).
+
+    Attributes:
+        at_once: rows that are read before the answer is given; most answers have no more.
+        max_values: an answer read like this may have as many values.
+    """
+
+    at_once: int
+    max_values: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,7 @@ class Series:
             sent them (`partials.rows_statement`); otherwise None.
         made: the points of every other question.
         cost: what it was estimated to cost; None where that was not bounded.
+        rest: where the rows after `rows` are still to be read, within the same snapshot (`parts.parts`).
     """
 
     plan: Plan
@@ -51,6 +67,7 @@ class Series:
     rows: list[asyncpg.Record] | None = None
     made: Sequence[Point] = ()
     cost: Cost | None = None
+    rest: Cursor | None = None
 
     @cached_property
     def points(self) -> Sequence[Point]:
@@ -60,8 +77,15 @@ class Series:
         return list(points_of_rows(self.plan.question, self.expected, self.rows))
 
 
-async def answer(connection: Connection, question: Question, max_values: int, *, bound: Bound | None = None) -> Series:
-    """The answer, read within the snapshot of the connection.
+async def answer(
+    connection: Connection,
+    question: Question,
+    max_values: int,
+    streaming: Streaming | None = None,
+    *,
+    bound: Bound | None = None,
+) -> Series:
+    """The answer, read within the snapshot of the connection; all of it, unless it may be read by `streaming`.
 
     Raises:
         InvalidQuery: the answer would have more than `max_values` values, or a device or zone is not there.
@@ -70,10 +94,12 @@ async def answer(connection: Connection, question: Question, max_values: int, *,
     _refuse_more_buckets(question, max_values)
     scope = await find_scope(connection, question, _MARGIN + (REACH if question.chosen(*_HISTORY) else timedelta(0)))
     edges = bucket_edges(question.window, question.start, question.end, question.zone)
-    _refuse_more_values(question, len(edges) - 1, scope.groups, max_values)
+    streaming = streaming if _is_plain(question) else None
+    _refuse_more_values(question, len(edges) - 1, scope.groups, streaming.max_values if streaming else max_values)
     plan = make_plan(question, edges, scope.late, scope.city_zone)
     cost = None if bound is None else await bound.check(connection, plan, scope.device_keys)
-    return replace(await _Answering(connection, plan, scope, max_values, bound).series(), cost=cost)
+    at_once = streaming.at_once if streaming and (len(edges) - 1) * scope.groups > streaming.at_once else None
+    return replace(await _Answering(connection, plan, scope, max_values, bound, at_once).series(), cost=cost)
 
 
 @dataclass
@@ -85,10 +111,13 @@ class _Answering:
     scope: Scope
     max_values: int
     bound: Bound | None
+    at_once: int | None = None
 
     async def series(self) -> Series:
         question = self.plan.question
         expected = await find_expected(self.connection, self.plan, self.plan.edges, self.scope.device_keys)
+        if self.at_once is not None:
+            return await self._begun(expected, self.at_once)
         rows = await self._fetch(rows_statement(self.plan, self.scope.device_keys, self._limit))
         if _is_plain(question):
             return Series(self.plan, expected, self.scope, rows)
@@ -99,6 +128,13 @@ class _Answering:
         if question.fill is not Fill.NONE:
             points = await self._filled(points, merged, expected)
         return Series(self.plan, expected, self.scope, made=points)
+
+    async def _begun(self, expected: Expected, at_once: int) -> Series:
+        # Not for small answers: a statement whose rows are fetched in parts has no parallel workers.
+        statement = rows_statement(self.plan, self.scope.device_keys, _UNLIMITED)
+        cursor = await self.connection.cursor(statement.text, *statement.values)
+        rows = await cursor.fetch(at_once + 1)
+        return Series(self.plan, expected, self.scope, rows, rest=cursor if len(rows) > at_once else None)
 
     @property
     def _limit(self) -> int:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from telemetry.api import formats
+from telemetry.api.negotiation import Format
 from tests.integration.query.rows import City, Row
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -90,6 +91,12 @@ async def test_numbers_keep_every_digit(client: httpx.AsyncClient, city: City) -
         ("application/x-ndjson", "application/x-ndjson"),
         ("text/html,application/xhtml+xml,*/*;q=0.8", "application/json"),
         ("application/json;q=0.1, text/csv", "text/csv"),
+        ("*/*, application/json;q=0", "application/x-ndjson"),
+        ("text/*;q=0.9, application/*;q=0.1", "text/csv"),
+        ("application/*;q=0.9, application/json;q=0.2", "application/x-ndjson"),
+        ("application/jsonl", "application/x-ndjson"),
+        ("application/vnd.apache.arrow.stream", "application/vnd.apache.arrow.stream"),
+        ("image/png, application/vnd.apache.parquet;q=0.3", "application/vnd.apache.parquet"),
     ],
 )
 async def test_accept_chooses_the_form(client: httpx.AsyncClient, city: City, accept: str, media_type: str) -> None:
@@ -103,9 +110,15 @@ async def test_accept_chooses_the_form(client: httpx.AsyncClient, city: City, ac
 async def test_form_that_is_not_available_is_refused_with_those_that_are(client: httpx.AsyncClient, city: City) -> None:
     answer = await get(client, {"Accept": "image/png, text/csv;q=0"})
     assert answer.status_code == 406
-    assert answer.json()["allowed"] == ["application/json", "application/x-ndjson", "text/csv"]
+    assert answer.json()["allowed"] == [
+        "application/json",
+        "application/x-ndjson",
+        "text/csv",
+        "application/vnd.apache.arrow.stream",
+        "application/vnd.apache.parquet",
+    ]
     named = await get(client, format="xlsx")
-    assert (named.status_code, named.json()["allowed"]) == (422, ["json", "ndjson", "csv"])
+    assert (named.status_code, named.json()["allowed"]) == (422, list(Format))
 
 
 @pytest.mark.asyncio
@@ -116,7 +129,11 @@ async def test_window_that_is_over_is_not_sent_twice(client: httpx.AsyncClient, 
     again = await get(client, {"If-None-Match": f'"x", {etag}'})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
     assert (await get(client, {"If-None-Match": etag}, agg="max")).status_code == 200
-    assert (await get(client, {"If-None-Match": etag}, format="csv")).status_code == 200
+    for form in set(Format) - {Format.JSON}:
+        other = await get(client, {"If-None-Match": etag}, format=form)
+        assert (other.status_code, other.content != b"") == (200, True)
+        kept = await get(client, {"If-None-Match": other.headers["etag"]}, format=form)
+        assert (kept.status_code, kept.content) == (304, b"")
     await city.add([Row(NOON + timedelta(minutes=1), city.devices[0], {"power_w": 99.0})])
     changed = await get(client, {"If-None-Match": etag})
     assert changed.status_code == 200

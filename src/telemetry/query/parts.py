@@ -1,0 +1,32 @@
+"""An answer that was not read at once, part by part: a million rows take as much memory as some thousand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import asyncpg
+from asyncpg.cursor import Cursor
+
+from telemetry.query.series import Series
+
+PART = 4_000
+"""Rows that are read from the database at a time."""
+
+
+async def parts(found: Series) -> AsyncIterator[Series]:
+    """The answer in parts, each an answer of its own, in order.
+
+    The snapshot in which the answer was found must last until the last part. Each part may take as long as one
+    statement.
+    """
+    yield replace(found, rest=None)
+    if found.rest is not None:
+        while rows := await fetch(found.rest):
+            yield replace(found, rows=rows, rest=None)
+
+
+async def fetch(rest: Cursor) -> list[asyncpg.Record]:
+    """The next rows; none at the end."""
+    rows: list[asyncpg.Record] = await rest.fetch(PART)
+    return rows

@@ -1,0 +1,201 @@
+"""Large answers of the server as it runs, and the examples of the guide as people run them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import duckdb
+import httpx
+import pytest
+import pytest_asyncio
+import uvicorn
+from fastapi import FastAPI
+
+from telemetry.api import formats
+from telemetry.api.negotiation import Format
+from telemetry.demo.mosquitto import free_port
+from telemetry.query import parts
+from telemetry.settings import Settings
+from telemetry.store.devices import Device
+from tests.integration.api.test_formats import NOON
+from tests.integration.query.rows import City, Row
+from tests.support.serving import served
+
+GUIDE = (Path(__file__).parents[3] / "docs" / "exports.md").read_text()
+ADDRESS = "http://localhost:8000"
+EXAMPLES = re.findall(r"```(sh|python)\n(.*?)```", GUIDE, re.DOTALL)
+LARGE: dict[str, Any] = {
+    "metric": "power_w",
+    "by": "device",
+    "window": "1m",
+    "start": "2026-11-01T12:00:00Z",
+    "end": "2026-11-01T15:00:00Z",
+}
+
+
+@pytest_asyncio.fixture
+async def lamps(city: City) -> City:
+    """A reading of each lamp in each of 180 minutes."""
+    await city.add(
+        Row(NOON + timedelta(minutes=minute), device, {"power_w": float(minute), "fault": "none", "lamp_on": True})
+        for device in city.devices
+        for minute in range(180)
+    )
+    return city
+
+
+@pytest_asyncio.fixture
+async def address(app: FastAPI, lamps: City, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """The address of a server in this process that streams whatever has more than ten rows."""
+    monkeypatch.setattr(formats, "WHOLE", 10)
+    monkeypatch.setattr(parts, "PART", 50)
+    server = uvicorn.Server(uvicorn.Config(app, port=(port := free_port()), lifespan="off", log_config=None, ws="none"))
+    running = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    await running
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("form", list(Format))
+async def test_stream_that_breaks_off_does_not_look_complete(
+    address: str, app: FastAPI, monkeypatch: pytest.MonkeyPatch, form: Format
+) -> None:
+    async with httpx.AsyncClient(base_url=address) as client:
+        assert (await client.get("/v1/lighting/series", params={**LARGE, "format": form})).status_code == 200
+        fetch = parts.fetch
+        left = [2]
+
+        async def broken(rest: Any) -> list[asyncpg.Record]:
+            left[0] -= 1
+            if left[0] < 0:
+                raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+            return await fetch(rest)
+
+        monkeypatch.setattr(parts, "fetch", broken)
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            await client.get("/v1/lighting/series", params={**LARGE, "format": form})
+        monkeypatch.setattr(parts, "fetch", fetch)
+    assert app.state.service.pool.get_idle_size() == app.state.service.pool.get_size() > 0
+
+
+@pytest.mark.asyncio
+async def test_client_that_leaves_a_stream_leaves_no_question_behind(
+    address: str, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = asyncio.Event()
+
+    async def slow(rest: Any) -> list[asyncpg.Record]:
+        reached.set()
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    monkeypatch.setattr(parts, "fetch", slow)
+    asked = {**LARGE, "format": "arrow"}
+    async with (
+        httpx.AsyncClient(base_url=address) as client,
+        client.stream("GET", "/v1/lighting/series", params=asked),
+    ):
+        await asyncio.wait_for(reached.wait(), 10)
+        assert app.state.service.pool.get_idle_size() == 0
+    async with asyncio.timeout(10):
+        while app.state.service.pool.get_idle_size() == 0:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.asyncio
+async def test_client_that_takes_nothing_is_left(address: str, app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "PATIENCE_S", 0.5)
+    first: list[asyncpg.Record] = []
+    fetch = parts.fetch
+
+    async def endless(rest: Any) -> list[asyncpg.Record]:
+        first[:] = first or await fetch(rest)
+        return first
+
+    monkeypatch.setattr(parts, "fetch", endless)
+    port = int(address.rpartition(":")[2])
+    _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+    query = str(httpx.QueryParams({**LARGE, "format": "csv"}))
+    writer.write(f"GET /v1/lighting/series?{query} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    pool = app.state.service.pool
+    async with asyncio.timeout(20):
+        while not first:
+            await asyncio.sleep(0.02)
+        while pool.get_idle_size() < pool.get_size():
+            await asyncio.sleep(0.05)
+    writer.transport.abort()
+
+
+def test_guide_has_examples() -> None:
+    assert len(EXAMPLES) >= 6
+
+
+@pytest.mark.asyncio
+async def test_examples_of_the_guide_run(settings: Settings, lamps: City, tmp_path: Path) -> None:
+    async with served(settings, port := free_port()):
+        for language, text in EXAMPLES:
+            program = text.replace(ADDRESS, f"http://127.0.0.1:{port}")
+            command = ["bash", "-euo", "pipefail", "-c"] if language == "sh" else [sys.executable, "-W", "error", "-c"]
+            run = await asyncio.to_thread(
+                subprocess.run,
+                [*command, program.replace("python ", f"{sys.executable} ") if language == "sh" else program],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            assert run.returncode == 0, (text, run.stderr)
+            assert "lamp-3" in run.stdout or "format=excel" in text, (text, run.stdout)
+    assert_french(tmp_path / "power.csv")
+
+
+def assert_french(file: Path) -> None:
+    """What a spreadsheet set to French must find, read by a program that knows nothing of ours."""
+    assert file.read_bytes().startswith(b"\xef\xbb\xbfbucket;utc_offset;device_id;metric;avg;samples;coverage\r\n")
+    with duckdb.connect() as database:
+        relation = database.sql(
+            f"SELECT bucket, utc_offset, device_id, avg FROM read_csv('{file}', delim = ';', decimal_separator = ',')"
+        )
+        assert [str(each) for each in relation.types] == ["TIMESTAMP", "VARCHAR", "VARCHAR", "DOUBLE"]
+        assert relation.limit(1).fetchall() == [(datetime(2026, 11, 1, 13), "+01:00", "lamp-1", 29.5)]  # noqa: DTZ001
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("route", ["series", "readings"])
+async def test_spreadsheet_gets_local_times_commas_and_no_formulas(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, route: str
+) -> None:
+    city = City(connection, "lighting", [Device("lamp-1", "lighting", zone="=1+1;é")])
+    await city.register()
+    await city.add([Row(NOON + timedelta(milliseconds=250), city.devices[0], {"voltage_v": 230.5})])
+    asked: dict[str, Any] = {**LARGE, "metric": "voltage_v", "format": "excel", "by": "zone", "window": "1h"}
+    if route == "readings":
+        del asked["by"], asked["window"]
+    answer = await client.get(f"/v1/lighting/{route}", params=asked)
+    lines = answer.content.decode("utf-8-sig").split("\r\n")
+    assert (
+        lines
+        == {
+            "series": [
+                "bucket;utc_offset;zone;metric;avg;samples;coverage",
+                '2026-11-01 13:00:00;+01:00;"\'=1+1;é";voltage_v;230,5;1;',
+                "",
+            ],
+            "readings": [
+                "time;utc_offset;received_at;device_id;voltage_v;attributes",
+                "2026-11-01 13:00:00,250000;+01:00;2026-11-01 13:00:00,250000;lamp-1;230,5;",
+                "",
+            ],
+        }[route]
+    )
