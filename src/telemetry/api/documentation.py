@@ -67,8 +67,11 @@ def documented(
     content: dict[str, Any] = {} if answer is None else {"content": {media_type: {"example": answer}}}
     for each in forms:
         text: dict[str, Any] = {"type": "string"}
-        schema = text if each.startswith("text/") or each.endswith("ndjson") else text | {"format": "binary"}
-        content.setdefault("content", {})[each] = {"schema": schema}
+        is_text = each.startswith("text/") or each.endswith("ndjson")
+        content.setdefault("content", {})[each] = {
+            "schema": text if is_text else text | {"format": "binary"},
+            "example": "One row per line." if is_text else "A table in binary.",
+        }
     return {
         "responses": {each: {"description": "The answer.", **content} for each in (status, *also)}
         | dict.fromkeys(problems, PROBLEM),

@@ -194,7 +194,7 @@ async def test_series_refusal_names_parameter_given_and_allowed(
 @pytest.mark.asyncio
 async def test_series_that_is_too_large_is_refused_with_its_size(client: httpx.AsyncClient, city: City) -> None:
     by_device = {"window": "1m", "by": "device", "start": "2026-01-01T00:00:00Z", "end": "2026-07-01T00:00:00Z"}
-    problem = await refused(client, **by_device)
+    problem = await refused(client, **by_device, fill="null")
     assert problem["parameter"] == "window"
     assert "1,042,560 values (260,640 buckets x 4 series)" in problem["detail"]
     assert "500,000" in problem["detail"]
