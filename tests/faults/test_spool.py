@@ -481,6 +481,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 @pytest.mark.parametrize("room", [True, False], ids=["some room", "no room"])
 async def test_disk_full_under_the_spool_loses_nothing(city: City, small_disk: Path, room: bool) -> None:
