@@ -7,12 +7,16 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import psutil
 
 from telemetry.demo.server import free_port
 from telemetry.settings import Settings
 from tests.faults.nursery import Child, Nursery
 from tests.support.ingesting import PATIENCE_S, is_subscribed
+
+_STANDS: Final = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
 
 
 class IngestProcess:
@@ -61,6 +65,13 @@ class IngestProcess:
         """Sends it a signal, if it still lives."""
         if self._child is not None:
             self._child.send(number)
+
+    async def freeze(self) -> None:
+        """Stops it where it stands (SIGSTOP), and returns when it stands: a signal alone may come some steps later."""
+        assert self._child is not None
+        self.send(signal.SIGSTOP)
+        while self.alive and psutil.Process(self._child.pid).status() not in _STANDS:
+            await asyncio.sleep(0)
 
     async def kill(self) -> None:
         """Ends it as `kill -9` does."""

@@ -40,7 +40,7 @@ async def freeze_in(wanted: Phase, process: IngestProcess, database: asyncpg.Con
     deadline = asyncio.get_running_loop().time() + within_s
     while asyncio.get_running_loop().time() < deadline and process.alive:
         if await phase(database) == wanted:
-            process.send(signal.SIGSTOP)
+            await process.freeze()
             if await phase(database) == wanted:
                 return True
             process.send(signal.SIGCONT)
