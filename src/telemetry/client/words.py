@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, TypeAlias
 from urllib.parse import quote
@@ -53,13 +53,13 @@ Reason = Literal[
 
 Instant: TypeAlias = datetime | str
 """A datetime with a time zone, or text: RFC 3339 with an offset, `now`, `-24h`, `-7d`."""
-Names: TypeAlias = str | Sequence[str]
+Names: TypeAlias = str | Iterable[str]
 """One or several; never none: leave the parameter out for all."""
 Duration: TypeAlias = timedelta | str
 """A timedelta, or text: `2h`, `PT15M`."""
 
 Word: TypeAlias = str | float | bool | date | timedelta
-Given: TypeAlias = Word | Sequence[Word] | None
+Given: TypeAlias = Word | Iterable[Word] | None
 
 
 def parameters(**given: Given) -> Parameters:
@@ -90,14 +90,16 @@ def instant(name: str, value: datetime) -> str:
     return value.astimezone(UTC).isoformat()
 
 
-def _texts(name: str, value: Word | Sequence[Word]) -> list[str]:
-    if isinstance(value, (str, float, int, date, timedelta)):
+def _texts(name: str, value: Word | Iterable[Word]) -> list[str]:
+    # By what it can do: frames have sequences, and numbers, of their own.
+    if isinstance(value, str) or not isinstance(value, Iterable):
         return [_text(name, value)]
-    if not len(value):
+    texts = [_text(name, each) for each in value]
+    if not texts:
         raise InvalidArgument(
             f"{name}: an empty sequence would ask about nothing; allowed: one or more, or None for all"
         )
-    return [_text(name, each) for each in value]
+    return texts
 
 
 def _text(name: str, value: Word) -> str:

@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import polars as pl
 import pytest
 
 from telemetry.client import (
@@ -165,6 +167,13 @@ def test_parameters_are_written_as_the_service_reads_them() -> None:
         ("max_gap", "7200s"),
         ("explain", "true"),
     )
+    frame = pl.DataFrame({"device": ["a", "b"]})
+    assert parameters(device=frame["device"], zone=frame.to_pandas()["device"], percentile=np.int64(95)) == (  # type: ignore[arg-type]
+        *(("device", "a"), ("device", "b"), ("zone", "a"), ("zone", "b")),
+        ("percentile", "95"),
+    )
+    with pytest.raises(InvalidArgument, match="device: an empty sequence"):
+        parameters(device=frame.clear()["device"])
     assert parameters(start=datetime(2026, 1, 1, microsecond=1, tzinfo=UTC)) == (
         ("start", "2026-01-01T00:00:00.000001+00:00"),
     )
