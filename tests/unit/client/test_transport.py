@@ -5,13 +5,24 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from telemetry.client import AnswerTimeout, AsyncClient, Client, InvalidArgument, MissingLibrary, NoAnswer, series
+from telemetry.client import (
+    AnswerTimeout,
+    AsyncClient,
+    Client,
+    InvalidArgument,
+    MissingLibrary,
+    NoAnswer,
+    Retry,
+    TooManyQuestions,
+    series,
+)
 from telemetry.client.frames import library
 from telemetry.demo.mosquitto import free_port
 
@@ -64,6 +75,24 @@ async def test_service_that_is_away_or_silent_is_an_error() -> None:
                 await awaiting.version()
         with Client(url, timeout=0.05) as client, pytest.raises(AnswerTimeout):
             await asyncio.to_thread(client.version)
+
+
+@pytest.mark.asyncio
+async def test_both_clients_pause_before_they_ask_again() -> None:
+    body = b'{"type": "urn:telemetry:problem:too-many-questions"}'
+    head = (
+        b"HTTP/1.1 429 No\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nContent-Length: %d\r\n\r\n%b"
+    )
+    retry = Retry(attempts=2)
+    async with answering(head % (len(body), body)) as (url, heard):
+        with Client(url, retry=retry) as blocking:
+            async with AsyncClient(url, retry=retry) as awaiting:
+                begun = time.monotonic()
+                for asked in (asyncio.to_thread(blocking.version), awaiting.version()):
+                    with pytest.raises(TooManyQuestions):
+                        await asked
+    assert len(heard) == 4
+    assert time.monotonic() - begun >= 2
 
 
 @pytest.mark.asyncio
