@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from telemetry.client.awaiting import AsyncClient, AsyncPages, AsyncReadingPages
 from telemetry.client.blocking import Client, Pages, ReadingPages
+from telemetry.client.buckets import Bucket
 from telemetry.client.changes import Change, Changes
 from telemetry.client.devices import Device, Imported, Registration
 from telemetry.client.domains import Domain, Metric
@@ -34,7 +35,7 @@ from telemetry.client.latest import LastValue, Latest
 from telemetry.client.ledger import Account, Broker, HourAccount, Ledger
 from telemetry.client.quarantine import Refused, RefusedCount, RefusedSummary
 from telemetry.client.readings import Reading, readings
-from telemetry.client.series import Bucket, Series, SeriesMeta, series
+from telemetry.client.series import Series, SeriesMeta, series
 
 __all__ = [
     "Account",
