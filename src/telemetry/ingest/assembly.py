@@ -68,6 +68,7 @@ class Assembly:
             counters=settings.mqtt.dropped_counters if share.watches else (),
             stale=known.filters if known is not None else (),
             known=known is not None and known.subscribed,
+            keep=settings.ingest.max_payload_bytes + 1,
         )
         self._intake.flow = self._subscriber
         routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories), share.strays)
