@@ -161,7 +161,8 @@ class Assembly:
 
     async def _observe(self) -> None:
         while True:
-            self._metrics.observe(self._subscriber.stats, self._intake.waiting)
+            oldest_us = (self._detour or self._pipeline).oldest_us
+            self._metrics.observe(self._subscriber.stats, self._intake.waiting, oldest_us)
             self._accounts.note()
             await asyncio.sleep(_OBSERVE_S)
 
