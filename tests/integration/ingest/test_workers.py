@@ -59,6 +59,8 @@ async def test_three_workers_take_four_domains_and_strays(settings: Settings, co
     async with supervised(settings, "--workers", "3") as running:
         names = await running.subscribed(SESSIONS)
         assert len(running.workers) == 3
+        # The URL of the database, with its password, was given to the first process alone.
+        assert not any("--set" in worker.cmdline() for worker in running.workers)
         await publish(settings, range(200), strays=3)
         await until(connection, "SELECT sum(readings) FROM ledger WHERE outcome = 'received'", lambda n: n == 203)
         assert await outcomes(connection) == {"received": 203, "stored": 200, "unknown_topic": 3}
