@@ -25,8 +25,8 @@ check: $(RUN) $(DEV) ## Lint, format, types and import walls
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_walls.py tests/unit/test_house_rules.py
 
-test: setup-dev ## Run the tests (ARGS for pytest)
-	$(BIN)/python -m pytest $(ARGS)
+test: setup-dev ## Run the tests, side by side on all cores (ARGS for pytest; "-n 0" one after the other)
+	$(BIN)/python -m pytest -n logical --dist worksteal $(ARGS)
 
 faults: setup-dev ## Prove that no fault loses or doubles a message; all of them write docs/measured/faults.md (ARGS for pytest chooses)
 	@TELEMETRY_TEST_FAULTS=all $(if $(ARGS),,TELEMETRY_TEST_FAULTS_REPORT=docs/measured/faults.md) $(BIN)/python -m pytest tests/faults $(ARGS)

@@ -15,7 +15,7 @@ import asyncpg
 from tests.benchmarks.figures import Sample
 from tests.benchmarks.load import Load
 from tests.benchmarks.machine import calibrate
-from tests.benchmarks.stand import PATIENCE_S, Ingest, Site, Subject, dying_with_us
+from tests.benchmarks.stand import PATIENCE_S, Ingest, Site, Subject, cpu_s, dying_with_us
 
 WINDOW: Final = 100_000
 """Messages that the broker may hold at full speed. Publisher and subscriber then go at the same pace, as they
@@ -38,6 +38,7 @@ class Run:
         missing: messages that are not stored, and the imbalance of the ledger.
         rate: messages per second from the first published to the last committed.
         cpu_us: CPU microseconds of the process for each message, user and system.
+        broker_us: those of the broker, for both of its sides.
         calibration_s: see `machine.calibrate`, just before.
         began: when publishing began.
     """
@@ -46,6 +47,7 @@ class Run:
     missing: int
     rate: float
     cpu_us: float
+    broker_us: float
     rss: list[Sample]
     calibration_s: float
     began: datetime
@@ -164,13 +166,15 @@ async def drive(subject: Subject, load: Load, before: int = 0, window: int = WIN
     database = await asyncpg.connect(subject.site.url)
     publishing = await Publishing.start(load)
     try:
-        cpu, began, began_at = subject.cpu_s(), time.monotonic(), datetime.now(UTC)
+        cpu, broker = subject.cpu_s(), cpu_s(subject.site.broker)
+        began, began_at = time.monotonic(), datetime.now(UTC)
         watch = Watch(subject, before)
         while watch.settled < load.messages and not watch.stuck:
             publishing.allow(watch.settled + window)
             await asyncio.sleep(0.02 if watch.settled + window >= load.messages else 0.1)
             await watch.look(database)
         elapsed, cpu = time.monotonic() - began, subject.cpu_s() - cpu
+        broker = cpu_s(subject.site.broker) - broker
         if not watch.stuck:
             await publishing.result()
     finally:
@@ -180,4 +184,5 @@ async def drive(subject: Subject, load: Load, before: int = 0, window: int = WIN
     if lost:
         print(f"{load.messages:,} messages on {subject.site.engine}: {lost:,} missing", file=sys.stderr)
     done = max(watch.settled, 1)
-    return Run(load.messages, lost, done / elapsed, cpu / done * 1e6, watch.samples, calibration, began_at)
+    cpu_us, broker_us = cpu / done * 1e6, broker / done * 1e6
+    return Run(load.messages, lost, done / elapsed, cpu_us, broker_us, watch.samples, calibration, began_at)

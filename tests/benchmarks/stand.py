@@ -46,12 +46,18 @@ PATIENCE_S: Final = 60.0
 
 @dataclass(frozen=True)
 class Site:
-    """A database and a corner of the broker, for one run."""
+    """A database and a corner of the broker, for one run.
+
+    Attributes:
+        port: of the broker.
+        broker: its process.
+    """
 
     engine: str
     name: str
     url: str
     port: int
+    broker: psutil.Process
 
 
 class Stand:
@@ -76,7 +82,8 @@ class Stand:
         """A migrated database with registered devices; dropped with the block."""
         name = f"bench_{next(self._numbers)}"
         self.postgres.create_database(name)
-        site = Site(engine, name, self.postgres.url(name), self.mosquitto.port)
+        broker = psutil.Process(self.mosquitto.pid)
+        site = Site(engine, name, self.postgres.url(name), self.mosquitto.port, broker)
         try:
             overrides: dict[str, object] = {"database.url": site.url, "database.engine": engine}
             asyncio.run(migrate(load_settings(overrides=overrides)))
@@ -118,6 +125,12 @@ def stand(engines: list[str]) -> Iterator[Stand]:
         yield Stand(postgres, mosquitto, folder, engines)
 
 
+def cpu_s(process: psutil.Process) -> float:
+    """User and system time of a process so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 class Subject:
     """The process that is measured; it ends with us."""
 
@@ -137,8 +150,7 @@ class Subject:
 
     def cpu_s(self) -> float:
         """User and system time of the whole process so far."""
-        times = self.process.cpu_times()
-        return times.user + times.system
+        return cpu_s(self.process)
 
     def rss(self) -> int:
         """Bytes of resident memory now."""

@@ -54,6 +54,9 @@ def throughput(stand: Stand, plan: Plan, report: Report) -> dict[str, float]:
         add = report.figures.append
         add(figure(name, "messages/s", [run.rate for run in found], form=",.0f", least=80_000, note=note))
         add(figure(name, "CPU per message", [run.cpu_us for run in found], "µs", form=".2f", most=9))
+        broker = [run.broker_us for run in found]
+        ceiling = f"of its one thread, which can therefore carry {1e6 / median(broker):,.0f} messages/s here"
+        add(figure(name, "CPU of the broker per message", broker, "µs", form=".2f", note=ceiling))
         add(figure(name, "peak RSS", [peak_mb(run.rss) for run in found], "MB", form=",.0f", most=250))
         add(figure(name, "missing", [run.missing for run in found], form=",.0f", most=0))
     return {engine: median([run.rate for run in found]) for engine, found in runs.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from telemetry.demo.mosquitto import find_mosquitto
 from tests.faults.account import Account
+from tests.support.processes import Process, hand_over, handed_over
 from tests.support.server import ServerUnderTest
 
 FILE_VARIABLE = "TELEMETRY_TEST_FAULTS_REPORT"
@@ -28,6 +30,15 @@ class FaultReport:
     def __init__(self) -> None:
         self.accounts: list[Account] = []
         self.server: ServerUnderTest | None = None
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hands the accounts of a process over to the one that reports."""
+        hand_over(session.config, "accounts", [asdict(account) | {"ledger": {}} for account in self.accounts])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Process) -> None:
+        """Takes over the accounts of a process."""
+        self.accounts += [Account(**account) for account in handed_over(node, "accounts") or []]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Writes the table, and the file where one is named."""

@@ -8,11 +8,10 @@ import time
 import pytest
 
 from tests.faults.publisher import Publisher
-from tests.faults.scene import Scene, loaded
+from tests.faults.scene import END_WITHIN_S, Scene, loaded
 from tests.support.broker_fixtures import MosquittoFactory
 
 RATE = 1_000.0
-END_WITHIN_S = 5.0
 
 
 @pytest.mark.asyncio

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import astuple
 
 import pytest
 
+from tests.support.processes import Process, hand_over, handed_over
 from tests.support.server import ServerUnderTest
 
 ENGINES = ("postgres", "timescaledb")
@@ -39,6 +41,21 @@ class EngineReport:
         if engine is not None and (report.when == "call" or report.outcome != "passed"):
             outcome = "xfailed" if hasattr(report, "wasxfail") else report.outcome
             self._counts[engine][outcome] += 1
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hands the counts of a process over to the one that reports."""
+        server = self._config.stash.get(_SERVER, None)
+        counts = {engine: dict(counts) for engine, counts in self._counts.items()}
+        hand_over(session.config, "engines", [counts, server and astuple(server)])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Process) -> None:
+        """Takes over the counts of a process."""
+        counts, server = handed_over(node, "engines") or ({}, None)
+        for engine, outcomes in counts.items():
+            self._counts[engine].update(outcomes)
+        if server:
+            remember_server(self._config, ServerUnderTest(*server))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Writes the line."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import psutil
 import pytest
 
+from tests.support.processes import Process, hand_over, handed_over
+
 
 class Leftovers:
     """Looks for living children at the end; there, they fail the session and are ended."""
@@ -16,9 +18,15 @@ class Leftovers:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fails a session that would otherwise have passed."""
-        self._found = end_children(self._grace_s)
+        self._found += end_children(self._grace_s)
+        hand_over(session.config, "leftovers", self._found)
         if self._found and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Process) -> None:
+        """Takes over what a process has found."""
+        self._found += handed_over(node, "leftovers") or []
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Names them."""

@@ -8,7 +8,7 @@ from tests.benchmarks.plan import Report
 
 def run(missing: int) -> Run:
     """A run that lost so many messages."""
-    return Run(100, missing, 1_000.0, 9.0, [], 0.1, datetime(2026, 11, 25, tzinfo=UTC))
+    return Run(100, missing, 1_000.0, 9.0, 20.0, [], 0.1, datetime(2026, 11, 25, tzinfo=UTC))
 
 
 def test_report_adds_up_what_is_missing() -> None:

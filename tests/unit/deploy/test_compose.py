@@ -127,7 +127,7 @@ def test_example_names_every_variable_with_its_default() -> None:
     assert dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) == variables()
 
 
-@pytest.mark.parametrize("name", ALWAYS_ON - {"mqtt", "database"})
+@pytest.mark.parametrize("name", sorted(ALWAYS_ON - {"mqtt", "database"}))
 def test_nothing_starts_before_the_tables_are_there(name: str) -> None:
     assert services()[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
@@ -142,7 +142,7 @@ def test_service_says_when_it_is_healthy(name: str) -> None:
     assert services()[name]["healthcheck"]["test"]
 
 
-@pytest.mark.parametrize("name", ALWAYS_ON)
+@pytest.mark.parametrize("name", sorted(ALWAYS_ON))
 def test_service_comes_back_by_itself(name: str) -> None:
     assert services()[name]["restart"] == "unless-stopped"
 

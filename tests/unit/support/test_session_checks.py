@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 
 
-def run_session(folder: Path, conftest: str, tests: str) -> tuple[int, str]:
+PROCESSES = pytest.mark.parametrize("processes", ["0", "2"])
+
+
+def run_session(folder: Path, processes: str, conftest: str, tests: str) -> tuple[int, str]:
     """Exit code and output of pytest in a folder with these two files."""
     (folder / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT}\n")
     (folder / "conftest.py").write_text(textwrap.dedent(conftest))
     (folder / "test_it.py").write_text(textwrap.dedent(tests))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "xdist", "-n", processes]
+    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    finished = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False)
     return finished.returncode, finished.stdout
 
 
-def test_session_that_leaves_a_process_behind_fails_and_names_it(tmp_path: Path) -> None:
+@PROCESSES
+def test_session_that_leaves_a_process_behind_fails_and_names_it(tmp_path: Path, processes: str) -> None:
     code, output = run_session(
         tmp_path,
+        processes,
         """
         from tests.support.leftovers import Leftovers
 
@@ -74,8 +83,9 @@ TESTS = """
 """
 
 
-def test_report_counts_the_outcomes_of_each_engine(tmp_path: Path) -> None:
-    _, output = run_session(tmp_path, REPORTING.format(timescaledb="2.28.3"), TESTS)
+@PROCESSES
+def test_report_counts_the_outcomes_of_each_engine(tmp_path: Path, processes: str) -> None:
+    _, output = run_session(tmp_path, processes, REPORTING.format(timescaledb="2.28.3"), TESTS)
     assert (
         "engines: postgres 2 passed · timescaledb 1 passed, 1 failed (TimescaleDB 2.28.3 on PostgreSQL 18.0, embedded)"
         in output
@@ -83,7 +93,7 @@ def test_report_counts_the_outcomes_of_each_engine(tmp_path: Path) -> None:
 
 
 def test_report_says_why_an_engine_was_skipped(tmp_path: Path) -> None:
-    _, output = run_session(tmp_path, REPORTING.format(timescaledb=None), TESTS)
+    _, output = run_session(tmp_path, "0", REPORTING.format(timescaledb=None), TESTS)
     assert (
         "engines: postgres 2 passed · timescaledb 2 skipped: "
         "the server under test (PostgreSQL 18.0, embedded) does not offer the extension" in output
