@@ -177,6 +177,13 @@ async def test_meta_tells_which_aggregates_were_read_from_raw_rows(
         {"relation": "lighting_1h", "spans": spans},
         {"relation": "lighting_readings", "spans": spans, "aggregates": ["p50", "integral"]},
     ]
+    asked |= {"metric": "energy_kwh", "agg": ["increase", "rate"]}
+    meta = (await client.get("/v1/lighting/series", params=asked)).json()["meta"]
+    assert meta["source"] == "lighting_1h+lighting_counters_1h"
+    assert [(each["relation"], each.get("aggregates")) for each in meta["plan"]] == [
+        ("lighting_1h", None),
+        ("lighting_counters_1h", ["increase", "rate"]),
+    ]
 
 
 @pytest.mark.asyncio
