@@ -250,7 +250,16 @@ def _meta(found: Series) -> dict[str, Any]:
         "source": _source(plan),
         "as_of": format_instant(min(question.now, scope.as_of), question.zone),
         "closed_until": scope.closed_until and format_instant(scope.closed_until, question.zone),
+        **_settled(found),
     }
+
+
+def _settled(found: Series) -> dict[str, Any]:
+    """Up to where no reading that comes in time can change what lies between two readings."""
+    question, until = found.plan.question, found.settled_until
+    if not question.chosen(Family.CHANGE, Family.TIME):
+        return {}
+    return {"settled_until": until and format_instant(until, question.zone)}
 
 
 def _metric(metric: Metric, aggregates: Sequence[Aggregate]) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class Series:
             sent them (`partials.rows_statement`); otherwise None.
         made: the points of every other question.
         cost: what it was estimated to cost; None where that was not bounded.
+        settled_until: what ends at or before it cannot be changed by readings that come in time; None where aggregates
+            of rows alone were asked for, or no device has a step in the range.
         rest: where the rows after `rows` are still to be read, within the same snapshot (`parts.parts`).
     """
 
@@ -69,6 +71,7 @@ class Series:
     rows: list[asyncpg.Record] | None = None
     made: Sequence[Point] = ()
     cost: Cost | None = None
+    settled_until: datetime | None = None
     rest: Cursor | None = None
 
     @cached_property
@@ -129,7 +132,8 @@ class _Answering:
         points = self._judged(merged.points(expected))
         if question.fill is not Fill.NONE:
             points = await self._filled(points, merged, expected)
-        return Series(self.plan, expected, self.scope, made=points)
+        settled_until = None if merged.known is None else min(merged.known, question.end)
+        return Series(self.plan, expected, self.scope, made=points, settled_until=settled_until)
 
     async def _begun(self, expected: Expected, at_once: int) -> Series:
         # Not for small answers: a statement whose rows are fetched in parts has no parallel workers.

@@ -45,7 +45,8 @@ def steps_statement(
 ) -> Statement:
     """The aggregates of a metric that belong to the families `change` and `time`; see `sql.ordered` for the form.
 
-    Of a counter: the aggregates, then the quality as a position in `QUALITIES`. Of a gauge: the aggregates. Of a state:
+    Of a counter: the aggregates, then the last reading (`known`) of that device of the group whose last reading is the
+    earliest, and the quality as a position in `QUALITIES`. Of a gauge: the same without the quality. Of a state:
     seconds by word, and devices' shares by word added up, as JSON text.
     """
     statement, question, metric = Statement(), history.question, history.metric
@@ -59,10 +60,10 @@ def steps_statement(
             steps = _changes(metric, question.reset, history.around.has_swaps)
             amount = "amount * seconds / whole"
             quality = "greatest(quality, CASE WHEN seconds < whole AND amount <> 0 THEN 1 ELSE 0 END) AS quality"
-            piece = f"{amount} AS amount, seconds, {quality}"
+            piece = f"{amount} AS amount, seconds, t1, {quality}"
         case Kind.GAUGE:
             steps = _lines(statement, question)
-            piece = "seconds * (v0 + (v - v0) * (waited + seconds / 2) / whole) AS amount, seconds"
+            piece = "seconds * (v0 + (v - v0) * (waited + seconds / 2) / whole) AS amount, seconds, t1"
         case Kind.STATE:
             steps = _holds(statement, question)
             piece = "v::text AS word, seconds"
@@ -179,9 +180,10 @@ def _combined(question: Question, metric: Metric, aggregates: Sequence[Aggregate
     quality = ", max(quality) AS quality" if metric.kind is Kind.COUNTER else ""
     finals = [f"{final} AS v{position}" for position, final in enumerate(_finals(aggregates))]
     return f"""
-        SELECT r.bucket, {group} AS grp, {", ".join(finals)}{quality}
+        SELECT r.bucket, {group} AS grp, {", ".join(finals)}, min(known) AS known{quality}
         FROM (
-            SELECT bucket, device_key, sum(amount) AS amount, sum(seconds) AS seconds{quality}
+            SELECT bucket, device_key, sum(amount) AS amount, sum(seconds) AS seconds,
+                   max(max(t1)) OVER (PARTITION BY device_key) AS known{quality}
             FROM pieces GROUP BY bucket, device_key
         ) AS r{join}
         GROUP BY 1, 2
@@ -202,5 +204,5 @@ def _finals(aggregates: Sequence[Aggregate]) -> Iterator[str]:
 def _columns(metric: Metric, aggregates: Sequence[Aggregate]) -> list[str]:
     if metric.kind is Kind.STATE:
         return ["seconds", "share"]
-    columns = [f"v{position}" for position in range(len(aggregates))]
+    columns = [*(f"v{position}" for position in range(len(aggregates))), "known"]
     return [*columns, "quality"] if metric.kind is Kind.COUNTER else columns
