@@ -16,7 +16,7 @@ from telemetry.api.csv_rows import csv_rows, header
 from telemetry.api.dialects import Dialect
 from telemetry.api.documentation import documented
 from telemetry.api.encoding import json_rows
-from telemetry.api.formats import Body, TextBody
+from telemetry.api.formats import SEPARATORS, Body, TextBody
 from telemetry.api.negotiation import OTHER_TYPES, Format, TheFormat
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.service import TheDomain, TheService, UntilSent
@@ -214,9 +214,9 @@ def _response(
         return formats.streamed(form, body, rows, headers)
     pieces = list(encode(found))
     if fixed:
-        # The bytes of a table depend on the version of the library that wrote them.
-        told = json_rows(found) if form.is_table else pieces
-        etag = caching.tag(meta, [form.encode(), *("\n".join(each).encode() for each in told)])
+        # Of a table the batches, for its first bytes hold what may differ while the answer is the same.
+        told = (each.serialize() if form.is_table else "\n".join(each).encode() for each in pieces)
+        etag = caching.tag(meta, [form.encode(), *told])
         if known := caching.unchanged(request, etag, headers):
             return known
         headers = {**headers, "ETag": etag}
@@ -231,7 +231,7 @@ def _written(
         schema = series_schema(question, meta)
         return table_body(form, schema), partial(series_batches, schema=schema)
     dialect = Dialect(is_excel=form is Format.EXCEL)
-    rows = partial(csv_rows, dialect=dialect) if form.is_csv else json_rows
+    rows = partial(csv_rows, dialect=dialect) if form.is_csv else partial(json_rows, separator=SEPARATORS[form])
     return TextBody(form, meta, header(question, dialect)), rows
 
 

@@ -28,7 +28,9 @@ SELECT
          ELSE ARRAY (SELECT device_key FROM chosen ORDER BY device_key) END AS device_keys,
     CASE $6::text WHEN 'none' THEN 1
                   WHEN 'device' THEN (SELECT count(*) FROM chosen WHERE counts)
-                  ELSE (SELECT count(DISTINCT coalesce(zone, '')) FROM chosen WHERE counts) END AS groups
+                  ELSE (SELECT count(DISTINCT coalesce(zone, '')) FROM chosen WHERE counts) END AS groups,
+    EXISTS (SELECT FROM unnest($4::text[]) AS asked WHERE NOT EXISTS (SELECT FROM devices WHERE device_id = asked))
+    OR EXISTS (SELECT FROM unnest($5::text[]) AS asked WHERE NOT EXISTS (SELECT FROM devices WHERE zone = asked))
 """
 _UNKNOWN = """
 SELECT ARRAY (SELECT unnest($1::text[]) EXCEPT SELECT device_id FROM devices WHERE device_id = ANY ($1)),
@@ -46,20 +48,20 @@ class Scope:
     """The surroundings of a question.
 
     Attributes:
+        as_of: what changes later than what can be seen now is noted later than that.
+        closed_until: what ends at or before it is closed; None before the first round of upkeep.
         city_zone: time zone of the days of the daily roll-ups.
         late: starts of the quarters of an hour whose roll-up rows may be stale.
         device_keys: only these; None where the question names neither devices nor zones.
         groups: as far as the registry knows.
-        as_of: what changes later than what can be seen now is noted later than that.
-        closed_until: what ends at or before it is closed; None before the first round of upkeep.
     """
 
+    as_of: datetime
+    closed_until: datetime | None
     city_zone: str
     late: Sequence[datetime]
     device_keys: Sequence[int] | None
     groups: int
-    as_of: datetime
-    closed_until: datetime | None
 
 
 async def find_scope(connection: Connection, question: Question, margin: timedelta) -> Scope:
@@ -68,7 +70,6 @@ async def find_scope(connection: Connection, question: Question, margin: timedel
     Raises:
         InvalidQuery: a device or zone that is asked for is not in the registry.
     """
-    await refuse_unknown(connection, question.devices, question.zones)
     row = await connection.fetchrow(
         _SCOPE,
         question.domain.name,
@@ -79,7 +80,10 @@ async def find_scope(connection: Connection, question: Question, margin: timedel
         question.by,
     )
     assert row is not None
-    return Scope(**row)
+    *found, is_anything_unknown = row
+    if is_anything_unknown:
+        await refuse_unknown(connection, question.devices, question.zones)
+    return Scope(*found)
 
 
 async def device_keys(connection: Connection, devices: Sequence[str], zones: Sequence[str]) -> list[int] | None:
