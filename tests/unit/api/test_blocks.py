@@ -55,7 +55,7 @@ def test_columns_and_points_make_the_same_rows(by: str, groups: list[Any], fleet
     assert len(found.points) > 4
 
     def rows_of(series: Series) -> list[Any]:
-        return json.loads(f"[{','.join(text for texts in json_rows(series, ',') for text in texts)}]")
+        return cast(list[Any], json.loads(f"[{','.join(text for texts in json_rows(series, ',') for text in texts)}]"))
 
     assert rows_of(found) == rows_of(pointwise)
     for dialect in (Dialect(), Dialect(is_excel=True)):
