@@ -12,12 +12,15 @@ from telemetry.api.bodies import json_response
 from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import Devices, Metrics, StrictRoute, Tz, Zones
+from telemetry.api.schemas import ANY_NUMBER, ANY_TEXT, NEXT, mapping, schema_of
 from telemetry.api.service import TheDomain, TheService
 from telemetry.query.instants import format_instant, parse_instant, parse_zone
 from telemetry.query.latest import Latest, Wanted, page
 from telemetry.query.question import choose_metrics
 
 router = APIRouter(prefix="/v1", tags=["latest"], route_class=StrictRoute)
+
+_VALUE = {"value": 41.5, "time": "2026-11-24T16:30:00+01:00", "age_s": 623.0}
 
 
 @router.get(
@@ -44,10 +47,14 @@ router = APIRouter(prefix="/v1", tags=["latest"], route_class=StrictRoute)
                     "time": "2026-11-24T16:30:00+01:00",
                     "received_at": "2026-11-24T16:30:00.213+01:00",
                     "age_s": 623.0,
-                    "values": {"power_w": {"value": 41.5, "time": "2026-11-24T16:30:00+01:00", "age_s": 623.0}},
+                    "values": {"power_w": _VALUE},
                 }
             ],
         },
+        told=NEXT
+        | dict.fromkeys(("name", "zone", "time", "received_at"), ANY_TEXT)
+        | dict.fromkeys(("latitude", "longitude", "interval_s", "age_s"), ANY_NUMBER)
+        | {"values": mapping(schema_of(_VALUE, {"value": {"type": ["number", "boolean", "string"]}}))},
         questions={
             "The last values of every lamp": "/v1/lighting/latest",
             "How full the containers are": "/v1/waste/latest?metric=fill_level_pct",

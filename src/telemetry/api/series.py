@@ -19,6 +19,7 @@ from telemetry.api.encoding import json_rows
 from telemetry.api.formats import SEPARATORS, Body, TextBody
 from telemetry.api.negotiation import OTHER_TYPES, Format, TheFormat
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
+from telemetry.api.schemas import ANY_NUMBER, ANY_TEXT, INTEGER, TEXT, nullable, rows_of
 from telemetry.api.service import TheDomain, TheService, UntilSent
 from telemetry.api.tables import table_body
 from telemetry.domains import Metric
@@ -117,6 +118,16 @@ _FILL = (
         },
         problems=(404, 406, 422, 503),
         forms=OTHER_TYPES,
+        told={
+            "closed_until": ANY_TEXT,
+            "data": rows_of(
+                {"bucket": TEXT, "metric": TEXT, "samples": INTEGER, "coverage": ANY_NUMBER},
+                {"device_id": TEXT, "zone": ANY_TEXT, "quality": ANY_TEXT, "filled": {"type": "boolean"}},
+                # The aggregates: numbers, states, or seconds and shares by state.
+                nullable("number", "boolean", "string", "object"),
+            ),
+        },
+        unchanged=True,
     ),
 )
 async def series(
