@@ -57,7 +57,7 @@ def asks(past: Past) -> list[Ask]:
     return [
         Ask("all meters, a day", 25),
         Ask("all meters, 30 days", hours),
-        Ask("each meter, 10 hours", 10_000 // past.meters, by="device"),
+        Ask("each meter, hours", min(hours, 10_000 // past.meters), by="device"),
         Ask("one meter, a day", 25, by="device", devices=1),
         Ask("one meter, 30 days", hours, by="device", devices=1),
         Ask("14 meters, 30 days", hours, by="device", devices=14),

@@ -102,6 +102,9 @@ async def latest(
 
 
 def _row(found: Latest, now: datetime, shown: ZoneInfo) -> dict[str, Any]:
+    newest = found.time
+    # Most values are of the newest reading; its time is written once.
+    time, age_s = (None, None) if newest is None else (format_instant(newest, shown), _age_s(newest, now))
     return {
         "device_id": found.device_id,
         "name": found.name,
@@ -110,12 +113,14 @@ def _row(found: Latest, now: datetime, shown: ZoneInfo) -> dict[str, Any]:
         "longitude": found.longitude,
         "interval_s": found.interval_s,
         "status": "online" if found.is_online(now) else "silent",
-        "time": None if found.time is None else format_instant(found.time, shown),
+        "time": time,
         "received_at": None if found.received_at is None else format_instant(found.received_at, shown),
-        "age_s": None if found.time is None else _age_s(found.time, now),
+        "age_s": age_s,
         "values": {
-            name: {"value": value, "time": format_instant(time, shown), "age_s": _age_s(time, now)}
-            for name, (time, value) in found.values.items()
+            name: {"value": value, "time": time, "age_s": age_s}
+            if at is newest
+            else {"value": value, "time": format_instant(at, shown), "age_s": _age_s(at, now)}
+            for name, (at, value) in found.values.items()
         },
     }
 
