@@ -124,9 +124,9 @@ def _newest(wanted: Wanted) -> Statement:
 
 def _latest(row: asyncpg.Record, names: Sequence[str]) -> Latest:
     """By position, in the order of the columns: there may be a hundred thousand of them."""
-    time, cells = row[7], row[9:]
-    values = {name: (time, value) for name, value in zip(names, cells, strict=True) if value is not None}
-    return Latest(*row[1:9], values=values)
+    found, time = Latest(*row[1:9]), row[7]
+    found.values = {name: (time, value) for name, value in zip(names, row[9:], strict=True) if value is not None}
+    return found
 
 
 def _missing(found: Mapping[int, Latest], metrics: Sequence[Metric]) -> list[tuple[int, list[int]]]:
