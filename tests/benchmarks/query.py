@@ -118,7 +118,7 @@ def main() -> None:
             figures = measure(place, given)
     except KeyboardInterrupt:
         sys.exit("stopped")
-    except (TelemetryError, RuntimeError, OSError, asyncpg.PostgresError) as error:
+    except (TelemetryError, RuntimeError, OSError, EOFError, asyncpg.PostgresError) as error:
         sys.exit(f"the benchmark could not go on: {error}")
     show(Report(figures), circumstances)
     if given.write:
