@@ -6,7 +6,7 @@ DEV := .venv/.installed-dev
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra demo --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo check test faults bench-ingest lock clean
+.PHONY: help setup setup-dev demo check test faults bench-ingest bench-query lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ faults: setup-dev ## Prove that no fault loses or doubles a message; all of them
 bench-ingest: setup-dev ## Measure ingest from broker to committed row (ARGS)
 	@test -f tests/benchmarks/ingest.py || { echo "tests/benchmarks/ingest.py is not there" >&2; exit 1; }
 	@$(BIN)/python -m tests.benchmarks.ingest $(ARGS)
+
+bench-query: setup-dev ## Measure questions over HTTP on a month of readings (ARGS)
+	@$(BIN)/python -m tests.benchmarks.query $(ARGS)
 
 lock: $(DEV) ## Resolve the dependencies anew into requirements*.txt (ARGS="--upgrade" for newer ones)
 	PATH="$$PATH:$(BIN)" $(LOCK) $(ARGS) --output-file requirements.txt

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import asyncpg
 import psutil
@@ -42,6 +42,8 @@ POSTGRES: Final = {
     "track_wal_io_timing": "on",
 }
 PATIENCE_S: Final = 60.0
+
+Kind = TypeVar("Kind", bound="Subject")
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,10 @@ class Subject:
         """Whether the word is in its output."""
         return word in self._log.read_text(errors="replace")
 
+    def ready(self) -> bool:
+        """Whether it does its work."""
+        raise NotImplementedError
+
     def stop(self) -> None:
         """Asks it to end, and waits."""
         self._popen.send_signal(signal.SIGTERM)
@@ -210,14 +216,14 @@ class Baseline(Subject):
 
 
 @contextmanager
-def running(subject: Ingest | Baseline) -> Iterator[Ingest | Baseline]:
-    """The process, subscribed; stopped with the block."""
+def running(subject: Kind) -> Iterator[Kind]:
+    """The process, ready; stopped with the block."""
     try:
         deadline = time.monotonic() + PATIENCE_S
         while not subject.ready():
             subject.require_alive()
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the process under test has not subscribed within {PATIENCE_S:.0f} s")
+                raise RuntimeError(f"the process under test is not ready within {PATIENCE_S:.0f} s")
             time.sleep(0.1)
         yield subject
     finally:

@@ -12,6 +12,7 @@ from telemetry.api.bodies import json_response
 from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, instant, microseconds, page_size
 from telemetry.api.parameters import StrictRoute, Tz
+from telemetry.api.schemas import ANY_INTEGER, ANY_TEXT, NEXT
 from telemetry.api.service import TheDomain, TheService
 from telemetry.errors import InvalidQuery
 from telemetry.query.changes import (
@@ -60,6 +61,7 @@ _SINCE = (
                 }
             ],
         },
+        told=NEXT | {"closed_until": ANY_TEXT, "recorded_from": ANY_TEXT, "late": ANY_INTEGER},
         questions={
             "The quarters of an hour of the meters that changed after their closing": "/v1/energy/changes?since=-24h",
             "The days of the lamps that changed after their closing": "/v1/lighting/changes?since=-7d&window=1d",

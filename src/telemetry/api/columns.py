@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import chain, compress
 from typing import Any
 
+import asyncpg
 import pyarrow as pa
 
+from telemetry.api.blocks import CHUNK, Coverages, columns_of, is_of_numbers
 from telemetry.api.csv_rows import aggregate_names, last_names
 from telemetry.api.dialects import cell
-from telemetry.api.encoding import CHUNK, GROUP_NAMES
+from telemetry.api.encoding import GROUP_NAMES
 from telemetry.api.tables import VALUE_TYPES, instants, with_meta
 from telemetry.domains import Metric
 from telemetry.query.instants import EARLIEST
@@ -45,9 +48,38 @@ def series_schema(question: Question, meta: Mapping[str, Any]) -> pa.Schema:
 
 def series_batches(found: Series, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows, some thousand at a time."""
+    if found.rows is not None and is_of_numbers(found):
+        for first in range(0, len(found.rows), CHUNK):
+            yield _batch_of_numbers(found, found.rows[first : first + CHUNK], schema)
+        return
     points = found.points
     for first in range(0, len(points), CHUNK):
         yield _batch(found, points[first : first + CHUNK], schema)
+
+
+def _batch_of_numbers(found: Series, rows: Sequence[asyncpg.Record], schema: pa.Schema) -> pa.RecordBatch:
+    """The same without a point per row: column by column, the metrics of a row one after the other."""
+    question = found.plan.question
+    buckets, names, intervals, *cells = columns_of(rows)
+    shared = {"bucket": [*map(_Starts(found).__getitem__, buckets)], GROUP_NAMES[question.by]: names}
+    of_metrics: list[Mapping[str, Sequence[Any]]] = []
+    for number, metric in enumerate(question.metrics):
+        aggregates, coverages = question.aggregates[metric.name], Coverages(found, number)
+        (samples, *values), cells = cells[: 1 + len(aggregates)], cells[1 + len(aggregates) :]
+        keys = coverages.keys_of(buckets, names, intervals, samples)
+        told = {"samples": samples, "coverage": [*map(coverages.__getitem__, keys)]}
+        found_values = {each.name: column for each, column in zip(aggregates, values, strict=True)}
+        of_metrics.append(shared | {"metric": [metric.name] * len(rows)} | found_values | told)
+    arrays = [pa.array(_together(of_metrics, each.name), each.type) for each in schema]
+    return pa.record_batch(arrays, schema=schema)
+
+
+def _together(of_metrics: Sequence[Mapping[str, Sequence[Any]]], name: str) -> list[Any]:
+    """A column, with the values of the metrics by turns; of rows without samples there is none."""
+    nothing = [None] * len(of_metrics[0]["samples"])
+    by_turns = zip(*(columns.get(name, nothing) for columns in of_metrics), strict=True)
+    counts = zip(*(columns["samples"] for columns in of_metrics), strict=True)
+    return [*compress(chain.from_iterable(by_turns), chain.from_iterable(counts))]
 
 
 def _batch(found: Series, points: Sequence[Point], schema: pa.Schema) -> pa.RecordBatch:

@@ -15,6 +15,7 @@ from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import StrictRoute, Zones
 from telemetry.api.problems import Problem, not_found
+from telemetry.api.schemas import ANY_NUMBER, ANY_TEXT, NEXT
 from telemetry.api.service import TheService
 from telemetry.errors import InvalidQuery
 from telemetry.query import devices as registered
@@ -53,6 +54,10 @@ _EXAMPLE = {
 }
 
 
+_TOLD = dict.fromkeys(("name", "zone", "clock_seen_at"), ANY_TEXT) | dict.fromkeys(
+    ("latitude", "longitude", "interval_s", "clock_skew_s"), ANY_NUMBER
+)
+
 _TEXT = r"^[^\x00]*$"
 """The database holds no text with the character U+0000."""
 
@@ -89,6 +94,7 @@ class DeviceBody(BaseModel):
     summary="The registry of devices",
     **documented(
         {"meta": {"next": None}, "data": [_EXAMPLE]},
+        told=_TOLD | NEXT,
         questions={
             "The first lamps": "/v1/devices?domain=lighting&limit=10",
             "Devices whose clock is off by a minute or more": "/v1/devices?min_clock_skew=60",
@@ -122,7 +128,9 @@ async def list_devices(
     )
 
 
-@router.get("/devices/{device_id}", summary="One device", **documented({"data": _EXAMPLE}, problems=(404, 422, 503)))
+@router.get(
+    "/devices/{device_id}", summary="One device", **documented({"data": _EXAMPLE}, told=_TOLD, problems=(404, 422, 503))
+)
 async def get_device(device_id: DeviceId, service: TheService) -> Response:
     """The device of that id, or 404."""
     async with service.reading() as connection:
@@ -135,7 +143,7 @@ async def get_device(device_id: DeviceId, service: TheService) -> Response:
 @router.put(
     "/devices/{device_id}",
     summary="Register or change a device",
-    **documented({"data": _EXAMPLE}, also=(201,), problems=(400, 422, 503)),
+    **documented({"data": _EXAMPLE}, told=_TOLD, also=(201,), problems=(400, 422, 503)),
 )
 async def put_device(device_id: DeviceId, body: DeviceBody, service: TheService) -> Response:
     """Puts everything that is known of a device: what the body leaves out is unknown afterwards. 201 for a new one."""

@@ -9,13 +9,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from telemetry.api.blocks import numbers
 
 OFFSET = "utc_offset"
 """Column of the offset in the dialect of Excel."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How text begins that Excel would calculate."""
+_PLAIN = re.compile(r"[\w.:-]*")
 
 
 def cell(value: Any) -> str:
@@ -30,6 +35,11 @@ class Dialect:
     """How the cells of a line are written."""
 
     is_excel: bool = False
+
+    @property
+    def delimiter(self) -> str:
+        """Between two cells."""
+        return ";" if self.is_excel else ","
 
     @property
     def beginning(self) -> str:
@@ -62,13 +72,28 @@ class Dialect:
                 return f"'{value}"
         return cell(value)
 
+    def quoted(self, text: str) -> str:
+        """A cell as it stands in a line."""
+        if _PLAIN.fullmatch(text):
+            return text
+        lines = Lines(self)
+        lines.write([text, ""])
+        return lines.take()[0].removesuffix(self.delimiter)
+
+    def numbers(self, column: Sequence[float | None]) -> list[str]:
+        """The cells of many numbers."""
+        texts = numbers(column)
+        if self.is_excel:
+            texts = [text.replace(".", ",") for text in texts]
+        return ["" if text == "null" else text for text in texts] if None in column else texts
+
 
 class Lines:
     """Lines of CSV."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._text = io.StringIO()
-        self._writer = csv.writer(self._text, delimiter=";" if dialect.is_excel else ",")
+        self._writer = csv.writer(self._text, delimiter=dialect.delimiter)
 
     def write(self, cells: list[Any]) -> None:
         """Adds a line."""

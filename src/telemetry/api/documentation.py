@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from telemetry.api.problems import MEDIA_TYPE
+from telemetry.api.schemas import Told, schema_of
 
 QUESTIONS = "x-questions"
 """Extension of an operation: requests that `/docs` offers to run, each with a sentence on what it asks."""
@@ -43,16 +44,19 @@ PROBLEM = {
         }
     },
 }
+NOT_MODIFIED = {"description": "The answer whose `ETag` was sent as `If-None-Match` is still right."}
 
 
 def documented(
-    answer: Mapping[str, Any] | str | None,
+    answer: dict[str, Any] | str | None,
     *,
     questions: Mapping[str, str] | None = None,
     problems: tuple[int, ...] = (422, 503),
     status: int = 200,
     also: tuple[int, ...] = (),
     forms: Iterable[str] = (),
+    told: Told | None = None,
+    unchanged: bool = False,
 ) -> dict[str, Any]:
     """Arguments for a route's decorator.
 
@@ -62,9 +66,13 @@ def documented(
         problems: the statuses under which a problem is answered.
         also: further statuses that answer the same.
         forms: media types of further forms of the answer.
+        told: schemas of the answer's fields that the example does not tell all about, by name.
+        unchanged: whether it may be answered that the asker has the answer already.
     """
-    media_type = "application/json" if isinstance(answer, Mapping) else "text/plain"
-    content: dict[str, Any] = {} if answer is None else {"content": {media_type: {"example": answer}}}
+    media_type = "application/json" if isinstance(answer, dict) else "text/plain"
+    content: dict[str, Any] = {}
+    if answer is not None:
+        content = {"content": {media_type: {"schema": schema_of(answer, told or {}), "example": answer}}}
     for each in forms:
         text: dict[str, Any] = {"type": "string"}
         is_text = each.startswith("text/") or each.endswith("ndjson")
@@ -74,6 +82,7 @@ def documented(
         }
     return {
         "responses": {each: {"description": "The answer.", **content} for each in (status, *also)}
+        | ({304: NOT_MODIFIED} if unchanged else {})
         | dict.fromkeys(problems, PROBLEM),
         "openapi_extra": {
             QUESTIONS: [{"sentence": sentence, "request": request} for sentence, request in (questions or {}).items()]

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from telemetry.api.bodies import json_response
 from telemetry.api.documentation import documented
 from telemetry.api.parameters import StrictRoute
+from telemetry.api.schemas import ANY_NUMBER, TEXT
 from telemetry.api.service import TheService
 from telemetry.domains import Domain, Metric
 from telemetry.query.aggregates import available
@@ -43,6 +44,12 @@ router = APIRouter(prefix="/v1", tags=["domains"], route_class=StrictRoute)
                     ],
                 }
             ]
+        },
+        told={
+            "minimum": ANY_NUMBER,
+            "maximum": ANY_NUMBER,
+            "glitch": ANY_NUMBER,
+            "options": {"type": "array", "items": TEXT},
         },
         questions={"Everything that can be asked for": "/v1/domains"},
         problems=(422,),

@@ -22,6 +22,9 @@ WHOLE = 20_000
 PATIENCE_S = 60.0
 """A client that takes nothing of a stream for so long is left, for it keeps a connection to the database."""
 
+SEPARATORS = {Format.JSON: ",", Format.NDJSON: "\n", Format.CSV: "\r\n", Format.EXCEL: "\r\n"}
+"""What comes between two rows of text."""
+
 Rows = TypeVar("Rows", contravariant=True)
 
 
@@ -39,7 +42,7 @@ class Body(Protocol[Rows]):
 
 
 class TextBody:
-    """JSON, lines of JSON or lines of CSV, from rows that are text already.
+    """JSON, lines of JSON or lines of CSV, from rows that are text already: each a row, or several with the separator.
 
     Args:
         header: first line of CSV.
@@ -47,7 +50,7 @@ class TextBody:
 
     def __init__(self, form: Format, meta: Mapping[str, Any], header: str) -> None:
         self._is_json = form is Format.JSON
-        self._line_end = "\n" if form is Format.NDJSON else "\r\n"
+        self._line_end = SEPARATORS[form]
         self._begin = {
             Format.JSON: b'{"meta":' + to_json(meta) + b',"data":[',
             Format.NDJSON: b"",

@@ -12,12 +12,15 @@ from telemetry.api.bodies import json_response
 from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import Devices, Metrics, StrictRoute, Tz, Zones
+from telemetry.api.schemas import ANY_NUMBER, ANY_TEXT, NEXT, mapping, schema_of
 from telemetry.api.service import TheDomain, TheService
 from telemetry.query.instants import format_instant, parse_instant, parse_zone
 from telemetry.query.latest import Latest, Wanted, page
 from telemetry.query.question import choose_metrics
 
 router = APIRouter(prefix="/v1", tags=["latest"], route_class=StrictRoute)
+
+_VALUE = {"value": 41.5, "time": "2026-11-24T16:30:00+01:00", "age_s": 623.0}
 
 
 @router.get(
@@ -44,10 +47,14 @@ router = APIRouter(prefix="/v1", tags=["latest"], route_class=StrictRoute)
                     "time": "2026-11-24T16:30:00+01:00",
                     "received_at": "2026-11-24T16:30:00.213+01:00",
                     "age_s": 623.0,
-                    "values": {"power_w": {"value": 41.5, "time": "2026-11-24T16:30:00+01:00", "age_s": 623.0}},
+                    "values": {"power_w": _VALUE},
                 }
             ],
         },
+        told=NEXT
+        | dict.fromkeys(("name", "zone", "time", "received_at"), ANY_TEXT)
+        | dict.fromkeys(("latitude", "longitude", "interval_s", "age_s"), ANY_NUMBER)
+        | {"values": mapping(schema_of(_VALUE, {"value": {"type": ["number", "boolean", "string"]}}))},
         questions={
             "The last values of every lamp": "/v1/lighting/latest",
             "How full the containers are": "/v1/waste/latest?metric=fill_level_pct",
@@ -95,6 +102,9 @@ async def latest(
 
 
 def _row(found: Latest, now: datetime, shown: ZoneInfo) -> dict[str, Any]:
+    newest = found.time
+    # Most values are of the newest reading; its time is written once.
+    time, age_s = (None, None) if newest is None else (format_instant(newest, shown), _age_s(newest, now))
     return {
         "device_id": found.device_id,
         "name": found.name,
@@ -103,12 +113,14 @@ def _row(found: Latest, now: datetime, shown: ZoneInfo) -> dict[str, Any]:
         "longitude": found.longitude,
         "interval_s": found.interval_s,
         "status": "online" if found.is_online(now) else "silent",
-        "time": None if found.time is None else format_instant(found.time, shown),
+        "time": time,
         "received_at": None if found.received_at is None else format_instant(found.received_at, shown),
-        "age_s": None if found.time is None else _age_s(found.time, now),
+        "age_s": age_s,
         "values": {
-            name: {"value": value, "time": format_instant(time, shown), "age_s": _age_s(time, now)}
-            for name, (time, value) in found.values.items()
+            name: {"value": value, "time": time, "age_s": age_s}
+            if at is newest
+            else {"value": value, "time": format_instant(at, shown), "age_s": _age_s(at, now)}
+            for name, (at, value) in found.values.items()
         },
     }
 

@@ -15,6 +15,7 @@ from telemetry.api.bodies import json_response
 from telemetry.api.documentation import documented
 from telemetry.api.parameters import End, Start, StrictRoute, Tz
 from telemetry.api.quarantine import UNKNOWN_DOMAIN
+from telemetry.api.schemas import ANY_INTEGER, ANY_TEXT, INTEGER, mapping, schema_of
 from telemetry.api.service import TheService
 from telemetry.errors import InvalidQuery
 from telemetry.query.instants import format_instant, parse_zone
@@ -35,6 +36,7 @@ _SUMS = {
     "imbalance": 0,
     "reasons": {"out_of_range": 3},
 }
+_REASONS = mapping(INTEGER)
 
 
 @router.get(
@@ -57,6 +59,12 @@ _SUMS = {
                 },
             },
             "data": [{"hour": "2026-11-24T16:00:00+01:00", "domain": "lighting", **_SUMS}],
+        },
+        told={
+            "reasons": _REASONS,
+            "domains": mapping(schema_of(_SUMS, {"reasons": _REASONS})),
+            "messages_dropped": ANY_INTEGER,
+            "counters_seen_at": ANY_TEXT,
         },
         questions={"The proof that nothing was lost": "/v1/ledger"},
     ),

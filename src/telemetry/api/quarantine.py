@@ -13,6 +13,7 @@ from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import StrictRoute
 from telemetry.api.problems import not_found
+from telemetry.api.schemas import ANY_INTEGER, ANY_TEXT, NEXT
 from telemetry.api.service import TheService
 from telemetry.errors import InvalidQuery, Reason
 from telemetry.query import quarantine
@@ -37,6 +38,7 @@ _EXAMPLE = {
     "payload_encoding": "text",
     "payload_bytes": 18,
 }
+_TOLD = {"device_id": ANY_TEXT, "position": ANY_INTEGER}
 
 
 async def _filters(
@@ -72,6 +74,7 @@ Filtered = Annotated[Filters, Depends(_filters)]
     summary="What was refused and why",
     **documented(
         {"meta": {"next": None}, "data": [_EXAMPLE]},
+        told=_TOLD | NEXT,
         questions={"What was refused last": "/v1/quarantine?limit=20"},
     ),
 )
@@ -128,7 +131,9 @@ async def summarise_quarantine(filters: Filtered, service: TheService) -> Respon
 
 
 @router.get(
-    "/quarantine/{number}", summary="One refused message", **documented({"data": _EXAMPLE}, problems=(404, 422, 503))
+    "/quarantine/{number}",
+    summary="One refused message",
+    **documented({"data": _EXAMPLE}, told=_TOLD, problems=(404, 422, 503)),
 )
 async def get_quarantine(
     number: Annotated[int, Path(ge=1, le=2**63 - 1, description="Its `id`.")], service: TheService

@@ -19,6 +19,7 @@ from telemetry.api.formats import TextBody, whole
 from telemetry.api.negotiation import OTHER_TYPES, Format, TheFormat
 from telemetry.api.paging import Cursor, Limit, decode, encode, foreign, instant, microseconds, page_size
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
+from telemetry.api.schemas import NEXT, TEXT, nullable, rows_of
 from telemetry.api.service import TheDomain, TheService
 from telemetry.api.tables import VALUE_TYPES, instants, table_body, with_meta
 from telemetry.domains import Metric
@@ -51,6 +52,14 @@ router = APIRouter(prefix="/v1", tags=["readings"], route_class=StrictRoute)
                     "attributes": {"firmware": "1.4"},
                 }
             ],
+        },
+        told=NEXT
+        | {
+            "data": rows_of(
+                {"time": TEXT, "received_at": TEXT, "device_id": TEXT, "attributes": nullable("object")},
+                {},
+                nullable("number", "boolean", "string"),
+            )
         },
         questions={
             "The newest hundred readings of the lamps": "/v1/lighting/readings?start=-24h&order=desc&limit=100",

@@ -16,9 +16,10 @@ from telemetry.api.csv_rows import csv_rows, header
 from telemetry.api.dialects import Dialect
 from telemetry.api.documentation import documented
 from telemetry.api.encoding import json_rows
-from telemetry.api.formats import Body, TextBody
+from telemetry.api.formats import SEPARATORS, Body, TextBody
 from telemetry.api.negotiation import OTHER_TYPES, Format, TheFormat
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
+from telemetry.api.schemas import ANY_NUMBER, ANY_TEXT, INTEGER, TEXT, nullable, rows_of
 from telemetry.api.service import TheDomain, TheService, UntilSent
 from telemetry.api.tables import table_body
 from telemetry.domains import Metric
@@ -75,6 +76,7 @@ _FILL = (
                 "source": "lighting_1h",
                 "as_of": "2026-11-24T16:40:23.106322+01:00",
                 "closed_until": "2026-11-24T16:30:00+01:00",
+                "settled_until": None,
             },
             "data": [
                 {
@@ -117,6 +119,17 @@ _FILL = (
         },
         problems=(404, 406, 422, 503),
         forms=OTHER_TYPES,
+        told={
+            "closed_until": ANY_TEXT,
+            "settled_until": ANY_TEXT,
+            "data": rows_of(
+                {"bucket": TEXT, "metric": TEXT, "samples": INTEGER, "coverage": ANY_NUMBER},
+                {"device_id": TEXT, "zone": ANY_TEXT, "quality": ANY_TEXT, "filled": {"type": "boolean"}},
+                # The aggregates: numbers, states, or seconds and shares by state.
+                nullable("number", "boolean", "string", "object"),
+            ),
+        },
+        unchanged=True,
     ),
 )
 async def series(
@@ -214,9 +227,9 @@ def _response(
         return formats.streamed(form, body, rows, headers)
     pieces = list(encode(found))
     if fixed:
-        # The bytes of a table depend on the version of the library that wrote them.
-        told = json_rows(found) if form.is_table else pieces
-        etag = caching.tag(meta, [form.encode(), *("\n".join(each).encode() for each in told)])
+        # Of a table the batches, for its first bytes hold what may differ while the answer is the same.
+        told = (each.serialize() if form.is_table else "\n".join(each).encode() for each in pieces)
+        etag = caching.tag(meta, [form.encode(), *told])
         if known := caching.unchanged(request, etag, headers):
             return known
         headers = {**headers, "ETag": etag}
@@ -231,7 +244,7 @@ def _written(
         schema = series_schema(question, meta)
         return table_body(form, schema), partial(series_batches, schema=schema)
     dialect = Dialect(is_excel=form is Format.EXCEL)
-    rows = partial(csv_rows, dialect=dialect) if form.is_csv else json_rows
+    rows = partial(csv_rows, dialect=dialect) if form.is_csv else partial(json_rows, separator=SEPARATORS[form])
     return TextBody(form, meta, header(question, dialect)), rows
 
 
@@ -250,16 +263,8 @@ def _meta(found: Series) -> dict[str, Any]:
         "source": _source(plan),
         "as_of": format_instant(min(question.now, scope.as_of), question.zone),
         "closed_until": scope.closed_until and format_instant(scope.closed_until, question.zone),
-        **_settled(found),
+        "settled_until": found.settled_until and format_instant(found.settled_until, question.zone),
     }
-
-
-def _settled(found: Series) -> dict[str, Any]:
-    """Up to where no reading that comes in time can change what lies between two readings."""
-    question, until = found.plan.question, found.settled_until
-    if not question.chosen(Family.CHANGE, Family.TIME):
-        return {}
-    return {"settled_until": until and format_instant(until, question.zone)}
 
 
 def _metric(metric: Metric, aggregates: Sequence[Aggregate]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 import asyncpg
+import structlog
 from fastapi import Depends, Path, Request
 
 from telemetry.api.problems import not_found
@@ -15,6 +17,8 @@ from telemetry.domains import Domain, Registry
 from telemetry.query.cost import Bound, Sizing
 from telemetry.query.database import Connection, snapshot
 from telemetry.settings import Settings
+
+log = structlog.get_logger()
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Service:
     pool: asyncpg.Pool
     is_migrated: bool = False
     _sizing: Sizing = field(default_factory=Sizing)
+    _endings: set[asyncio.Task[None]] = field(default_factory=set)
 
     def bound(self, precise: bool) -> Bound:
         """How many rows a question may read; `precise` if the figure is to be shown."""
@@ -37,12 +42,21 @@ class Service:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
-        """A connection within a read-only snapshot that ends a statement after `api.statement_timeout`."""
-        async with (
-            self.connection() as connection,
-            snapshot(connection, self.settings.api.statement_timeout) as reading,
-        ):
-            yield reading
+        """A connection within a read-only snapshot that ends a statement after `api.statement_timeout`.
+
+        After a block that succeeded, the snapshot ends by itself: no answer waits for that.
+        """
+        async with AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(self.connection())
+            yield await stack.enter_async_context(snapshot(connection, self.settings.api.statement_timeout))
+            ending = asyncio.create_task(stack.pop_all().aclose(), name="end-snapshot")
+            self._endings.add(ending)
+            ending.add_done_callback(self._ended)
+
+    def _ended(self, ending: asyncio.Task[None]) -> None:
+        self._endings.discard(ending)
+        if not ending.cancelled() and (error := ending.exception()):
+            log.warning("api_snapshot_lost", error=str(error) or type(error).__name__)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:

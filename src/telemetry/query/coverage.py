@@ -33,8 +33,12 @@ class Expected:
 
     def coverage(self, bucket: int, metric: str, group: Group, interval_s: float | None, samples: int) -> float | None:
         """The share of the expected values that are there, 0 to 1; None where it cannot be known."""
+        return self.share(self.seconds[bucket - 1], metric, group, interval_s, samples)
+
+    def share(self, seconds: float, metric: str, group: Group, interval_s: float | None, samples: int) -> float | None:
+        """The same for a bucket that has so many seconds."""
         per_second = 1 / interval_s if interval_s else self.per_second.get((metric, group))
-        values = (per_second or 0.0) * self.seconds[bucket - 1]
+        values = (per_second or 0.0) * seconds
         return min(1.0, round(samples / values, 4)) if values else None
 
 

@@ -20,10 +20,8 @@ async def snapshot(connection: Connection, statement_timeout: timedelta) -> Asyn
     It begins with one message and ends with one, because each costs as long as a small question.
     """
     milliseconds = max(1, int(statement_timeout / timedelta(milliseconds=1)))
-    # Compiling takes longer than such queries run.
     await connection.execute(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-        f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL jit = off"
+        f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {milliseconds}"
     )
     try:
         yield connection

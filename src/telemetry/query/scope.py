@@ -34,7 +34,10 @@ SELECT
     (SELECT greatest(covered_from, $2) FROM counter_coverage AS c LEFT JOIN closings AS o USING (domain)
      WHERE domain = $1 AND c.noted_at IS NOT DISTINCT FROM o.noted_at AND covered_from < $3
        AND cardinality($7::text[]) > 0 AND metrics @> $7) AS counters_from,
-    EXISTS (SELECT FROM meter_swaps WHERE domain = $1 AND metric = ANY ($7) AND time > $2 AND time < $3) AS has_swaps
+    EXISTS (SELECT FROM meter_swaps WHERE domain = $1 AND metric = ANY ($7) AND time > $2 AND time < $3) AS has_swaps,
+    -- Last: whether a device or zone is asked for that is not there.
+    EXISTS (SELECT FROM unnest($4::text[]) AS asked WHERE NOT EXISTS (SELECT FROM devices WHERE device_id = asked))
+    OR EXISTS (SELECT FROM unnest($5::text[]) AS asked WHERE NOT EXISTS (SELECT FROM devices WHERE zone = asked))
 """
 _UNKNOWN = """
 SELECT ARRAY (SELECT unnest($1::text[]) EXCEPT SELECT device_id FROM devices WHERE device_id = ANY ($1)),
@@ -52,22 +55,22 @@ class Scope:
     """The surroundings of a question.
 
     Attributes:
+        as_of: what changes later than what can be seen now is noted later than that.
+        closed_until: what ends at or before it is closed; None before the first round of upkeep.
         city_zone: time zone of the days of the daily roll-ups.
         late: starts of the quarters of an hour whose roll-up rows may be stale.
         device_keys: only these; None where the question names neither devices nor zones.
         groups: as far as the registry knows.
-        as_of: what changes later than what can be seen now is noted later than that.
-        closed_until: what ends at or before it is closed; None before the first round of upkeep.
         counters_from: from when on the counters whose changes are asked for have cells; None where they have none.
         has_swaps: whether the meter of such a counter was swapped in the range, or up to the margin around it.
     """
 
+    as_of: datetime
+    closed_until: datetime | None
     city_zone: str
     late: Sequence[datetime]
     device_keys: Sequence[int] | None
     groups: int
-    as_of: datetime
-    closed_until: datetime | None
     counters_from: datetime | None = None
     has_swaps: bool = False
 
@@ -78,7 +81,6 @@ async def find_scope(connection: Connection, question: Question, margin: timedel
     Raises:
         InvalidQuery: a device or zone that is asked for is not in the registry.
     """
-    await refuse_unknown(connection, question.devices, question.zones)
     row = await connection.fetchrow(
         _SCOPE,
         question.domain.name,
@@ -90,7 +92,10 @@ async def find_scope(connection: Connection, question: Question, margin: timedel
         list(question.chosen(Family.CHANGE)),
     )
     assert row is not None
-    return Scope(**row)
+    *found, is_anything_unknown = row
+    if is_anything_unknown:
+        await refuse_unknown(connection, question.devices, question.zones)
+    return Scope(*found)
 
 
 async def device_keys(connection: Connection, devices: Sequence[str], zones: Sequence[str]) -> list[int] | None:

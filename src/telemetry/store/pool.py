@@ -13,6 +13,14 @@ from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
 
 APPLICATION = "telemetry"
+QUESTIONS = {
+    # Compiling takes longer than questions run.
+    "jit": "off",
+    # What a question is about decides how it is best answered. A plan made for any device and any time has cost one
+    # meter's day thirty times its time.
+    "plan_cache_mode": "force_custom_plan",
+}
+"""Server settings of connections that ask."""
 
 _SERVER_SETTINGS = {
     "timezone": "UTC",
@@ -84,14 +92,18 @@ async def close(opened: asyncpg.Connection) -> None:
 
 
 async def create_pool(settings: Settings, purpose: str = "") -> asyncpg.Pool:
-    """A pool of at most `database.pool_size` connections, opened lazily: it succeeds while the database is away."""
+    """A pool of at most `database.pool_size` connections that ask, opened lazily, so also while the database is away.
+
+    What a transaction sets ends with it and nothing else is set, so connections go back without a further message.
+    """
     return await asyncpg.create_pool(
         settings.database.url.get_secret_value(),
         min_size=0,
         max_size=settings.database.pool_size,
         timeout=settings.database.connect_timeout.total_seconds(),
-        server_settings=_SERVER_SETTINGS | {"application_name": f"{APPLICATION} {purpose}".strip()},
+        server_settings=_SERVER_SETTINGS | QUESTIONS | {"application_name": f"{APPLICATION} {purpose}".strip()},
         init=_notice_death,
+        reset=_reset,
     )
 
 
@@ -102,6 +114,11 @@ async def _notice_death(opened: asyncpg.Connection) -> None:
     if end.family != socket.AF_UNIX:
         for option in _CLIENT_OPTIONS:
             end.setsockopt(*option)
+
+
+async def _reset(connection: asyncpg.Connection) -> None:
+    if connection.is_in_transaction():
+        await connection.reset()
 
 
 def address(url: str) -> str:
