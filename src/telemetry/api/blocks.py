@@ -8,6 +8,7 @@ remains for each row is to be looked up and joined, which no Python code does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any, Protocol
@@ -83,6 +84,10 @@ def numbers(column: Sequence[float | None]) -> list[str]:
     return to_json(column).decode()[1:-1].split(",")
 
 
+_label = lru_cache(maxsize=20_000)(format_instant)
+"""Dashboards ask about the same buckets again and again, and a label takes as long as the rest of a row."""
+
+
 class Labels(dict[int, str]):
     """The starts of buckets as text, each made once and when it is needed; buckets count from 1."""
 
@@ -91,7 +96,7 @@ class Labels(dict[int, str]):
         self._edges, self._zone = found.plan.edges, found.plan.question.zone
 
     def __missing__(self, bucket: int) -> str:
-        self[bucket] = text = self._text(format_instant(self._edges[bucket - 1], self._zone))
+        self[bucket] = text = self._text(_label(self._edges[bucket - 1], self._zone))
         return text
 
     def _text(self, instant: str) -> str:

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 
 from telemetry.query.database import Connection
@@ -61,7 +62,10 @@ async def find_expected(
 
 def _seconds(question: Question, edges: Sequence[datetime]) -> list[float]:
     first, last = question.start, min(question.end, question.now)
-    return [max(timedelta(0), min(end, last) - max(start, first)).total_seconds() for start, end in pairwise(edges)]
+    # Only the first edge lies before the range; behind it are those that the range or now cuts off.
+    within = bisect_left(edges, last)
+    clipped = [max(edges[0], first), *edges[1:within], *[last] * (len(edges) - max(1, within))]
+    return [max(0.0, (end - start).total_seconds()) for start, end in pairwise(clipped)]
 
 
 def _fleets_statement(plan: Plan, device_keys: Sequence[int] | None) -> Statement:

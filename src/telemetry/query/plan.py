@@ -152,7 +152,7 @@ def _usable_roll_ups(
     if question.window.unit != "second" and question.zone.key == city_zone:
         yield "1d", lambda instant: _day_cell(instant, question)
     for relation, width in _FIXED:
-        if all(_is_multiple(edge, width) for edge in inner):
+        if not any((edge - _EPOCH) % width for edge in inner):
             yield relation, _fixed_cell(width)
 
 
