@@ -17,6 +17,7 @@ from telemetry.query.calendar import WINDOWS, bucket_edges
 from telemetry.query.cost import Bound, Cost
 from telemetry.query.coverage import Expected, find_expected
 from telemetry.query.database import Connection
+from telemetry.query.durations import DURATIONS
 from telemetry.query.fill import filled, withheld
 from telemetry.query.partials import rows_statement
 from telemetry.query.plan import Plan, make_plan
@@ -31,6 +32,8 @@ _MARGIN = timedelta(days=2)
 """Late quarters this far outside the range may lie in a cell that touches it."""
 _HISTORY = (Family.CHANGE, Family.TIME)
 _UNLIMITED = 2**62
+_REACHING = (Fill.LOCF, Fill.LINEAR)
+_LEAST = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,12 @@ async def answer(
         TooLarge: more rows would be read than the bound allows.
     """
     _refuse_more_buckets(question, max_values)
+    _refuse_further_reach(question, 1, max_values)
     scope = await find_scope(connection, question, _MARGIN + (REACH if question.chosen(*_HISTORY) else timedelta(0)))
     edges = bucket_edges(question.window, question.start, question.end, question.zone)
     streaming = streaming if _is_plain(question) else None
     _refuse_more_values(question, len(edges) - 1, scope.groups, streaming.max_values if streaming else max_values)
+    _refuse_further_reach(question, scope.groups, max_values)
     plan = make_plan(question, edges, scope.late, scope.city_zone)
     cost = None if bound is None else await bound.check(connection, plan, scope.device_keys)
     at_once = streaming.at_once if streaming and (len(edges) - 1) * scope.groups > streaming.at_once else None
@@ -173,11 +178,13 @@ class _Answering:
         question, edges = self.plan.question, self.plan.edges
         assert question.max_gap is not None
         found = []
-        if question.fill in (Fill.LOCF, Fill.LINEAR):
-            first = bucket_edges(question.window, edges[0] - question.max_gap, edges[0], question.zone)[0]
+        if question.fill in _REACHING:
+            furthest = edges[0] - question.max_gap
+            first = bucket_edges(question.window, furthest, furthest + _LEAST, question.zone)[0]
             found += await self._points_between(first, edges[0])
         if question.fill is Fill.LINEAR and edges[-1] < question.now:
-            last = bucket_edges(question.window, edges[-1], edges[-1] + question.max_gap, question.zone)[-1]
+            furthest = edges[-1] + question.max_gap
+            last = bucket_edges(question.window, furthest - _LEAST, furthest, question.zone)[-1]
             found += await self._points_between(edges[-1], min(last, question.now))
         return found
 
@@ -208,6 +215,23 @@ def _refuse_more_values(question: Question, buckets: int, groups: int, max_value
     if values > max_values:
         series = groups * question.values_per_bucket
         raise _too_large(f"up to {values:,} values ({buckets:,} buckets x {series:,} series)", max_values)
+
+
+def _refuse_further_reach(question: Question, groups: int, max_values: int) -> None:
+    """Buckets before and after the range, from which values may reach into it, are laid and read like those within."""
+    if question.max_gap is None or question.fill not in _REACHING:
+        return
+    buckets = int(question.max_gap / question.window.nominal)
+    values = buckets * groups * question.values_per_bucket
+    if values > max_values:
+        raise InvalidQuery(
+            "max_gap",
+            f"{buckets:,} buckets",
+            f"up to {values:,} values ({buckets:,} buckets before the range x {groups * question.values_per_bucket:,} "
+            f"series) would be looked at, and {max_values:,} are allowed; ask for a shorter one, a wider window, fewer "
+            "metrics and aggregates, or fewer devices",
+            DURATIONS,
+        )
 
 
 def _too_large(size: str, max_values: int) -> InvalidQuery:
