@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,6 +13,8 @@ from telemetry.query.aggregates import Aggregate
 from telemetry.query.coverage import Expected, Group
 from telemetry.query.points import Point, order
 from telemetry.query.question import By, Fill, Question
+
+_LEAST = timedelta(microseconds=1)
 
 Known = Sequence[tuple[datetime, Sequence[Any]]]
 """Values of one group and metric that may reach into other buckets: starts of buckets and values, in order of time."""
@@ -48,7 +50,7 @@ def filled(
     known = _known(edges, points, outside)
     for group in _groups(question, known):
         for position, metric in enumerate(question.metrics):
-            reaching = known[group, position]
+            reaching = known.get((group, position), [])
             for bucket, start in enumerate(edges[:-1], 1):
                 if (bucket, group, position) in there:
                     continue
@@ -63,13 +65,12 @@ def filled(
 def _known(
     edges: Sequence[datetime], points: Iterable[Point], outside: Iterable[tuple[datetime, Point]]
 ) -> dict[tuple[Group, int], list[tuple[datetime, Sequence[Any]]]]:
-    found: defaultdict[tuple[Group, int], list[tuple[datetime, Sequence[Any]]]] = defaultdict(list)
+    found: defaultdict[tuple[Group, int], dict[datetime, Sequence[Any]]] = defaultdict(dict)
     for start, point in [*((edges[point.bucket - 1], point) for point in points), *outside]:
         if any(value is not None for value in point.values):
-            found[point.group, point.metric].append((start, point.values))
-    for reaching in found.values():
-        reaching.sort(key=lambda one: one[0])
-    return found
+            # Of a bucket that the range cuts, the part within the range goes first.
+            found[point.group, point.metric].setdefault(start, point.values)
+    return {key: sorted(reaching.items(), key=lambda one: one[0]) for key, reaching in found.items()}
 
 
 def _groups(question: Question, known: Mapping[tuple[Group, int], Any]) -> list[Group]:
@@ -81,8 +82,10 @@ def _values(question: Question, metric: Metric, start: datetime, known: Known) -
     aggregates = question.aggregates[metric.name]
     if start > question.now:
         return [None] * len(aggregates)
+    # A value of the very bucket comes from the part of it that the range cuts off.
     following = bisect_left(known, start, key=lambda one: one[0])
-    before = known[following - 1] if following else None
+    preceding = bisect_right(known, start, key=lambda one: one[0])
+    before = known[preceding - 1] if preceding else None
     after = known[following] if following < len(known) else None
     return [
         0 if aggregate.name == "count" else _value(question, metric, aggregate, number, start, before, after)
@@ -109,5 +112,5 @@ def _value(
             low, high = before[1][number], after[1][number]
             if low is None or high is None:
                 return None
-            return low + (high - low) * ((start - before[0]) / (after[0] - before[0]))
+            return low + (high - low) * ((start - before[0]) / max(after[0] - before[0], _LEAST))
     return None

@@ -174,18 +174,20 @@ class _Answering:
         return found
 
     async def _outside(self) -> list[tuple[datetime, Point]]:
-        """Points of the buckets before and after the range from which a value may reach into it."""
+        """Points of the time before and after the range from which a value may reach into it, also of the parts of the
+        outermost buckets that the range cuts off.
+        """
         question, edges = self.plan.question, self.plan.edges
         assert question.max_gap is not None
         found = []
         if question.fill in _REACHING:
             furthest = edges[0] - question.max_gap
             first = bucket_edges(question.window, furthest, furthest + _LEAST, question.zone)[0]
-            found += await self._points_between(first, edges[0])
-        if question.fill is Fill.LINEAR and edges[-1] < question.now:
+            found += await self._points_between(first, question.start)
+        if question.fill is Fill.LINEAR and question.end < question.now:
             furthest = edges[-1] + question.max_gap
             last = bucket_edges(question.window, furthest - _LEAST, furthest, question.zone)[-1]
-            found += await self._points_between(edges[-1], min(last, question.now))
+            found += await self._points_between(question.end, min(last, question.now))
         return found
 
     async def _points_between(self, start: datetime, end: datetime) -> list[tuple[datetime, Point]]:

@@ -64,6 +64,23 @@ async def test_linear_fill_reaches_over_the_end(client: httpx.AsyncClient, city:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("fill", "wanted"),
+    [("locf", [(8.0, True), (20.0, False), (20.0, True)]), ("linear", [(8.0, True), (20.0, False), (50.0, True)])],
+)
+async def test_parts_of_buckets_that_the_range_cuts_off_reach_into_it(
+    client: httpx.AsyncClient, city: City, fill: str, wanted: list[tuple[float, bool]]
+) -> None:
+    await add(city, {-1: 4.0, 0.25: 8.0, 1.25: 20.0, 2.75: 50.0})
+    cut = {"start": "2026-11-20T12:30:00Z", "end": "2026-11-20T14:30:00Z"}
+    rows = await ask(client, agg="last", fill=fill, max_gap="3h", **cut)
+    assert [(row["last"], row["filled"]) for row in rows] == wanted
+    # What lies within the range goes before what does not.
+    rows = await ask(client, agg="last", fill=fill, max_gap="3h", start="2026-11-20T12:10:00Z", end=cut["end"])
+    assert [row["last"] for row in rows] == [value for value, _ in wanted]
+
+
+@pytest.mark.asyncio
 async def test_every_group_is_filled_and_one_that_was_named_even_without_values(
     client: httpx.AsyncClient, city: City
 ) -> None:
