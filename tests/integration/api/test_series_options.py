@@ -81,6 +81,49 @@ async def test_parts_of_buckets_that_the_range_cuts_off_reach_into_it(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("fill", "avg"),
+    [
+        ("null", [10.0, None, None, 40.0]),
+        ("zero", [10.0, 0, 0, 40.0]),
+        ("locf", [10.0, 10.0, 10.0, 40.0]),
+        ("linear", [10.0, 20.0, 30.0, 40.0]),
+    ],
+)
+async def test_each_aggregate_is_filled_by_itself(
+    client: httpx.AsyncClient, city: City, fill: str, avg: list[float | None]
+) -> None:
+    await add(city, {0.5: 10.0, 3.5: 40.0})
+    end = "2026-11-20T16:00:00Z"
+    rows = await ask(client, agg=["avg", "time_avg", "stddev", "count"], fill=fill, end=end)
+    assert [row["avg"] for row in rows] == avg == [row["avg"] for row in await ask(client, fill=fill, end=end)]
+    # The line from one reading to the other is known throughout, and one reading has no deviation to fill or to carry.
+    assert [row["time_avg"] for row in rows] == pytest.approx([12.5, 20.0, 30.0, 37.5])
+    inner = 0 if fill == "zero" else None
+    assert [row["stddev"] for row in rows] == [None, inner, inner, None]
+    assert [(row["samples"], row["count"]) for row in rows] == [(1, 1), (0, 0), (0, 0), (1, 1)]
+    assert [row["filled"] for row in rows] == [False, fill != "null", fill != "null", False]
+    counts = await ask(client, agg="count", fill=fill, end=end)
+    assert [(row["count"], row["filled"]) for row in counts] == [(1, False), (0, False), (0, False), (1, False)]
+
+
+@pytest.mark.asyncio
+async def test_null_of_one_aggregate_does_not_hide_the_last_value(client: httpx.AsyncClient, city: City) -> None:
+    # In the third and fourth quarter the time is known, and no reading gives an average.
+    await add(city, {0: 10.0, 0.25: 10.0, 2.5: 30.0})
+    asked = {
+        "agg": ["avg", "time_avg"],
+        "fill": "locf",
+        "max_gap": "3h",
+        "window": "15m",
+        "end": "2026-11-20T13:00:00Z",
+    }
+    rows = await ask(client, **asked)
+    assert [(row["avg"], row["filled"]) for row in rows] == [(10.0, False)] * 2 + [(10.0, True)] * 2
+    assert all(row["time_avg"] is not None for row in rows)
+
+
+@pytest.mark.asyncio
 async def test_every_group_is_filled_and_one_that_was_named_even_without_values(
     client: httpx.AsyncClient, city: City
 ) -> None:
