@@ -16,7 +16,7 @@ from telemetry.domains import Metric
 from telemetry.query.aggregates import Aggregate, Family
 from telemetry.query.coverage import Expected, Group
 from telemetry.query.points import Point, order
-from telemetry.query.question import By, Fill, Question
+from telemetry.query.question import Fill, Question
 
 _LEAST = timedelta(microseconds=1)
 
@@ -38,10 +38,11 @@ def filled(
     outside: Iterable[tuple[datetime, Point]],
     expected: Expected,
     intervals: Mapping[Group, float | None],
+    named: Iterable[Group],
 ) -> list[Point]:
     """A point for every bucket, group and metric, in which every aggregate that is missing is filled.
 
-    A group is any that has a point, and any that was asked for by name. Buckets that have not begun have null. Values
+    A group is any that has a point, and any that is `named`. Buckets that have not begun have null. Values
     that were withheld neither reach into other buckets nor are replaced.
 
     Args:
@@ -49,7 +50,7 @@ def filled(
     """
     there = {(point.bucket, point.group, point.metric): point for point in points}
     known = _known(edges, points, outside)
-    for group in _groups(question, points, known):
+    for group in dict.fromkeys([*named, *(point.group for point in points), *(key[0] for key in known)]):
         for position, metric in enumerate(question.metrics):
             reaching = [known.get((group, position, number), ()) for number in range(len(_asked(question, metric)))]
             for bucket, start in enumerate(edges[:-1], 1):
@@ -83,13 +84,6 @@ def _known(
                 # Of a bucket that the range cuts, the part within the range goes first.
                 found[point.group, point.metric, number].setdefault(start, value)
     return {key: sorted(reaching.items(), key=lambda one: one[0]) for key, reaching in found.items()}
-
-
-def _groups(
-    question: Question, points: Iterable[Point], known: Mapping[tuple[Group, int, int], Known]
-) -> Iterable[Group]:
-    named = {By.NONE: (None,), By.DEVICE: question.devices, By.ZONE: question.zones}[question.by]
-    return dict.fromkeys([*named, *(point.group for point in points), *(group for group, _, _ in known)])
 
 
 def _nothing(question: Question, metric: Metric, start: datetime) -> list[Any]:

@@ -23,7 +23,7 @@ from telemetry.query.partials import rows_statement
 from telemetry.query.plan import Plan, make_plan
 from telemetry.query.points import Merged, Point, points_of_rows
 from telemetry.query.question import Fill, Question
-from telemetry.query.scope import Scope, find_scope
+from telemetry.query.scope import Scope, find_scope, named_groups
 from telemetry.query.spread import spread_statement
 from telemetry.query.sql import Statement
 from telemetry.query.steps import REACH, Surroundings, steps_statement
@@ -168,7 +168,8 @@ class _Answering:
 
     async def _filled(self, points: list[Point], merged: Merged, expected: Expected) -> list[Point]:
         outside = await self._outside() if self.plan.question.max_gap else []
-        found = filled(self.plan.question, self.plan.edges, points, outside, expected, merged.intervals)
+        named = await named_groups(self.connection, self.plan.question, self.scope.device_keys)
+        found = filled(self.plan.question, self.plan.edges, points, outside, expected, merged.intervals, named)
         if len(found) >= self._limit * len(self.plan.question.metrics):
             raise _too_large(f"{len(found):,} rows", self.max_values)
         return found

@@ -144,6 +144,18 @@ async def test_every_group_is_filled_and_one_that_was_named_even_without_values(
 
 
 @pytest.mark.asyncio
+async def test_group_that_the_other_filter_excludes_is_not_filled(client: httpx.AsyncClient, city: City) -> None:
+    await add(city, {1: 10.0})
+    lamps, hour = ["lamp-1", "lamp-3"], {"fill": "null", "end": "2026-11-20T13:00:00Z"}
+    rows = await ask(client, by="device", device=lamps, zone="South", **hour)
+    assert [row["device_id"] for row in rows] == ["lamp-3"]
+    rows = await ask(client, by="zone", device="lamp-3", zone=["North", "South"], **hour)
+    assert [row["zone"] for row in rows] == ["South"]
+    assert await ask(client, by="device", device="lamp-1", zone="South", **hour) == []
+    assert [row["avg"] for row in await ask(client, device="lamp-1", zone="South", **hour)] == [None]
+
+
+@pytest.mark.asyncio
 async def test_bucket_that_has_not_begun_stays_empty(client: httpx.AsyncClient, city: City) -> None:
     now = datetime.now(UTC)
     await city.add([Row(now - timedelta(minutes=1), city.devices[0], {"power_w": 1.0})])
