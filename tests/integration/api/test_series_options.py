@@ -266,6 +266,8 @@ async def test_meta_tells_which_aggregates_were_read_from_raw_rows(
         ({"min_coverage": "1.5"}, "min_coverage", "between 0 and 1"),
         ({"percentile": "101"}, "percentile", "between 0 and 100"),
         ({"percentile": "nan"}, "percentile", "between 0 and 100"),
+        ({"percentile": "99.99999"}, "percentile", "at most 4 decimals"),
+        ({"percentile": "1e-300"}, "percentile", "at most 4 decimals"),
         ({"combine": "sum", "agg": "max"}, "combine", "does not fit max"),
         ({"combine": "all"}, "combine", "no way to combine"),
         ({"combine": "rows", "metric": "energy_kwh"}, "combine", "does not fit increase"),
