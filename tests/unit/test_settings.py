@@ -81,6 +81,7 @@ def test_secret_is_read_from_a_file_and_never_shown(tmp_path: Path, monkeypatch:
         ({"ingest.batch_age": "soon"}, "100ms, 15s, 5m, 12h or 7d"),
         ({"ingest.batch_bytes": "4 MB"}, "64KiB"),
         ({"timezone": "Mars/Olympus"}, "IANA"),
+        ({"timezone": "localtime"}, "IANA"),
         ({"mqtt.topic_root": "/city"}, "no slash"),
         ({"retention.readings": "3d"}, "late readings would vanish"),
         ({"retention.columnstore_after": "1d"}, "retention.columnstore_after must exceed ingest.max_lateness"),

@@ -47,11 +47,11 @@ class Dialect:
         """The cells of an RFC 3339 time with an offset."""
         if not self.is_excel:
             return [text]
-        return [self.local(text), text[-6:]]
+        return [self.local(text), text[_offset_at(text) :]]
 
     def local(self, text: str) -> str:
         """A time in a single cell."""
-        return text[:-6].replace("T", " ").replace(".", ",") if self.is_excel else text
+        return text[: _offset_at(text)].replace("T", " ").replace(".", ",") if self.is_excel else text
 
     def cell(self, value: Any) -> str:
         """Any other value."""
@@ -61,6 +61,11 @@ class Dialect:
             if isinstance(value, str) and value.startswith(_FORMULA):
                 return f"'{value}"
         return cell(value)
+
+
+def _offset_at(text: str) -> int:
+    """Where the offset of an RFC 3339 time begins; before 1972 some have seconds."""
+    return max(text.rfind("+"), text.rfind("-"))
 
 
 class Lines:
