@@ -45,7 +45,8 @@ async def find_expected(
 ) -> Expected:
     """What was to be expected in each bucket.
 
-    Of a group, those devices count that have a value of the metric anywhere in the range. Finding them takes a look at
+    Of a group, those devices count that have a value of the metric anywhere in the range, in every bucket of it; so
+    another range may expect others. Finding them takes a look at
     the rows of its own, so it is done for questions that ask for it.
     """
     question = plan.question

@@ -181,6 +181,9 @@ async def test_coverage_of_a_group_counts_every_device_that_reported_in_the_rang
     by_zone = await ask(client, coverage="true", by="zone")
     assert [(row["zone"], row["coverage"]) for row in by_zone] == [("North", 1.0), ("South", 1.0), ("North", 1.0)]
     assert [row["avg"] for row in await ask(client, min_coverage=0.5)] == [1.0, None]
+    # Expected is who reported in the range that is asked: of the second hour alone, lamp-1.
+    (alone,) = await ask(client, coverage="true", start="2026-11-20T13:00:00Z", end="2026-11-20T14:00:00Z")
+    assert (alone["samples"], alone["coverage"]) == (4, 1.0)
     # An interval that is not known makes the coverage unknown, and nothing is withheld.
     await add(city, {0: 1.0}, device=1)
     assert [row["coverage"] for row in await ask(client, coverage="true")] == [None, None]
