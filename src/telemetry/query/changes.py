@@ -25,7 +25,7 @@ _AHEAD = timedelta(days=1)
 _CLOSING = "SELECT first_until, closed_until, noted_at FROM closings WHERE domain = $1"
 _QUARTERS = """
 SELECT quarter, closed_until, min(noted_at), max(noted_at), count(*), coalesce(sum(late), 0)::bigint,
-       bool_and(late IS NOT NULL), sum(merged)::bigint
+       bool_and(late IS NOT NULL), sum(merged)::bigint, sum(swaps)::bigint
 FROM changes
 WHERE domain = $1 AND noted_at > $2 AND noted_at <= $3
 GROUP BY quarter, closed_until
@@ -60,6 +60,7 @@ class Change:
         late: readings that were added.
         is_counted: whether these are all of them.
         merged: readings that were completed.
+        swaps: meter swaps that were declared, changed or withdrawn.
     """
 
     start: datetime
@@ -70,6 +71,7 @@ class Change:
     late: int
     is_counted: bool
     merged: int
+    swaps: int = 0
 
     def __add__(self, other: Change) -> Change:
         """Both together."""
@@ -81,6 +83,7 @@ class Change:
             late=self.late + other.late,
             is_counted=self.is_counted and other.is_counted,
             merged=self.merged + other.merged,
+            swaps=self.swaps + other.swaps,
         )
 
 
