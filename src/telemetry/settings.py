@@ -325,10 +325,14 @@ class Settings(BaseSettings):
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
+        needed = "an IANA time zone is needed, e.g. Europe/Paris or UTC"
+        # Some systems have files of these names beside the zones; what they say depends on the machine.
+        if value in ("localtime", "posixrules"):
+            raise ValueError(needed)
         try:
             ZoneInfo(value)
         except (KeyError, ValueError, OSError) as error:
-            raise ValueError("an IANA time zone is needed, e.g. Europe/Paris or UTC") from error
+            raise ValueError(needed) from error
         return value
 
     @model_validator(mode="after")

@@ -81,6 +81,7 @@ def test_secret_is_read_from_a_file_and_never_shown(tmp_path: Path, monkeypatch:
         ({"ingest.batch_age": "soon"}, "100ms, 15s, 5m, 12h or 7d"),
         ({"ingest.batch_bytes": "4 MB"}, "64KiB"),
         ({"timezone": "Mars/Olympus"}, "IANA"),
+        ({"timezone": "localtime"}, "IANA"),
         ({"mqtt.topic_root": "/city"}, "no slash"),
         ({"mqtt.topic_root": "city/+"}, "mqtt.topic_root: a topic is needed, e.g. city/v1, without the wildcards"),
         ({"mqtt.client_id": "a b"}, "mqtt.client_id: 1 to 128 characters of A-Z a-z 0-9 . _ : - are allowed"),

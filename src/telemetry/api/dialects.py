@@ -57,11 +57,11 @@ class Dialect:
         """The cells of an RFC 3339 time with an offset."""
         if not self.is_excel:
             return [text]
-        return [self.local(text), text[-6:]]
+        return [self.local(text), text[_offset_at(text) :]]
 
     def local(self, text: str) -> str:
         """A time in a single cell."""
-        return text[:-6].replace("T", " ").replace(".", ",") if self.is_excel else text
+        return text[: _offset_at(text)].replace("T", " ").replace(".", ",") if self.is_excel else text
 
     def cell(self, value: Any) -> str:
         """Any other value."""
@@ -86,6 +86,11 @@ class Dialect:
         if self.is_excel:
             texts = [text.replace(".", ",") for text in texts]
         return ["" if text == "null" else text for text in texts] if None in column else texts
+
+
+def _offset_at(text: str) -> int:
+    """Where the offset of an RFC 3339 time begins; before 1972 some have seconds."""
+    return max(text.rfind("+"), text.rfind("-"))
 
 
 class Lines:

@@ -149,6 +149,12 @@ async def _database(request: Request, error: Exception) -> Response:
             f"the question took longer than {timeout:g} s (api.statement_timeout) and was ended; ask for a shorter "
             "range, fewer devices, or a window of whole hours or days, which roll-ups answer",
         ).response(request)
+    if isinstance(error, asyncpg.ProgramLimitExceededError):
+        log.warning("api_too_complex", path=request.url.path, error=str(error))
+        detail = (
+            f"the question is beyond what the database can do at once ({error}); ask for fewer metrics or aggregates"
+        )
+        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too-large", detail).response(request)
     if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError)):
         return unavailable("not-migrated", "the database has no such tables yet; run `telemetry db migrate`").response(
             request, {"Retry-After": str(RETRY_AFTER_S)}

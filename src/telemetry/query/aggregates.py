@@ -57,7 +57,10 @@ _COMBINE: Mapping[str, tuple[Combine, ...]] = {
 }
 """The ways that make sense, the default first; the others are of rows."""
 
-_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,4})?|100)", re.ASCII)
+PERCENTILE_DECIMALS = 4
+_PERCENTILE = re.compile(
+    rf"p(\d{{1,2}}(?:\.\d{{1,{PERCENTILE_DECIMALS}}})?|100(?:\.0{{1,{PERCENTILE_DECIMALS}}})?)", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +115,22 @@ def choose(
     Raises:
         InvalidQuery: one is unknown, or makes no sense for the kind of a metric or for the way to combine devices.
     """
-    names = tuple(dict.fromkeys(asked))
+    names = tuple(dict.fromkeys(map(_shortest, asked)))
     return {
         metric.name: tuple(_aggregate(metric, name, combine) for name in names or (metric.default_aggregate,))
         for metric in metrics
     }
+
+
+def percentile_name(percentile: float) -> str:
+    """The name of a percentile, 0 to 100 with at most `PERCENTILE_DECIMALS` decimals."""
+    return f"p{percentile:g}"
+
+
+def _shortest(name: str) -> str:
+    """Of the ways to write a percentile (`p5`, `p05`, `p5.0`) the shortest, so that it is one column."""
+    percentile = _PERCENTILE.fullmatch(name)
+    return percentile_name(float(percentile[1])) if percentile else name
 
 
 def _aggregate(metric: Metric, name: str, combine: str | None) -> Aggregate:

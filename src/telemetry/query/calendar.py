@@ -136,9 +136,19 @@ def _edges(window: Window, day: date, zone: ZoneInfo) -> Iterator[datetime]:
 def _within_days(step: timedelta, day: date, zone: ZoneInfo) -> Iterator[datetime]:
     for today, tomorrow in pairwise(midnight(each, zone) for each in _days("day", day)):
         if _offset(today, zone) == _offset(tomorrow, zone):
-            yield from _steps(today, tomorrow, step)
+            yield from _without_change(today, tomorrow, step, zone)
         elif today < tomorrow:
             yield from _around_change(today, tomorrow, step, zone)
+
+
+def _without_change(today: datetime, tomorrow: datetime, step: timedelta, zone: ZoneInfo) -> Iterator[datetime]:
+    """Edges of a day in which the clocks run evenly; where they skipped midnight, it began at another time."""
+    local = today.astimezone(zone)
+    shown = timedelta(hours=local.hour, minutes=local.minute, seconds=local.second)
+    first = today + -shown % step
+    if first > today:
+        yield today
+    yield from _steps(first, tomorrow, step)
 
 
 def _around_change(today: datetime, tomorrow: datetime, step: timedelta, zone: ZoneInfo) -> Iterator[datetime]:

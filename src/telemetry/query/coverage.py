@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from itertools import pairwise
 from telemetry.query.database import Connection
 from telemetry.query.plan import Plan
 from telemetry.query.question import By, Question
+from telemetry.query.size import MANY
 from telemetry.query.sql import Statement, identifier, scanned
 
 Group = str | None
@@ -48,11 +50,12 @@ async def find_expected(
 ) -> Expected:
     """What was to be expected in each bucket.
 
-    Of a group, those devices count that have a value of the metric anywhere in the range. Finding them takes a look at
+    Of a group, those devices count that have a value of the metric anywhere in the range, in every bucket of it; so
+    another range may expect others. Finding them takes a look at
     the rows of its own, so it is done for questions that ask for it.
     """
     question = plan.question
-    seconds = _seconds(question, edges)
+    seconds = _seconds(question, edges) if len(edges) < MANY else await asyncio.to_thread(_seconds, question, edges)
     if question.by is By.DEVICE or not question.coverage:
         return Expected(seconds, {})
     statement = _fleets_statement(plan, device_keys)

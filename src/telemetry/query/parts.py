@@ -9,6 +9,7 @@ import asyncpg
 from asyncpg.cursor import Cursor
 
 from telemetry.query.series import Series
+from telemetry.query.size import too_large
 
 PART = 4_000
 """Rows that are read from the database at a time."""
@@ -19,10 +20,17 @@ async def parts(found: Series) -> AsyncIterator[Series]:
 
     The snapshot in which the answer was found must last until the last part. Each part may take as long as one
     statement.
+
+    Raises:
+        InvalidQuery: the answer has more rows than it may: devices that are at home elsewhere report here, too.
     """
     yield replace(found, rest=None)
     if found.rest is not None:
+        read = len(found.rows or ())
         while rows := await fetch(found.rest):
+            read += len(rows)
+            if found.limit is not None and read >= found.limit:
+                raise too_large(f"{read:,} rows or more", found.limit - 1)
             yield replace(found, rows=rows, rest=None)
 
 

@@ -24,9 +24,10 @@ class Point(NamedTuple):
         bucket: from 1.
         metric: position in the question.
         values: of the metric's aggregates, in order.
-        samples: values of the metric in the bucket; 0 where the row tells what lasted or was filled in.
+        samples: values of the metric in the bucket; 0 where the row tells only what lasted or was filled in.
         coverage: `samples` as a share of the expected values, where that is known.
         quality: one of `steps.QUALITIES`, of counters.
+        filled: whether at least one of the values was filled in.
     """
 
     bucket: int

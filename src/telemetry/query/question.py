@@ -10,11 +10,15 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from telemetry.domains import Domain, Metric
-from telemetry.errors import InvalidQuery
-from telemetry.query.aggregates import Aggregate, Family, choose
+from telemetry.errors import InvalidQuery, TooLarge
+from telemetry.query.aggregates import PERCENTILE_DECIMALS, Aggregate, Family, choose, percentile_name
 from telemetry.query.calendar import Window, parse_window
 from telemetry.query.durations import parse_duration
 from telemetry.query.instants import parse_instant, parse_zone
+
+MAX_VALUES_PER_BUCKET = 400
+"""Values that one bucket of one group may have, metrics times aggregates."""
+_PERCENTILES = ("50", "95", "99.9")
 
 
 class By(StrEnum):
@@ -121,13 +125,14 @@ def understand(domain: Domain, asked: Asked, city_zone: str, now: datetime) -> Q
 
     Raises:
         InvalidQuery: naming the first parameter that cannot be answered, and what is allowed.
+        TooLarge: a bucket would have more than `MAX_VALUES_PER_BUCKET` values.
     """
     metrics = choose_metrics(domain, asked.metric)
     if not metrics:
         raise InvalidQuery("metric", "", "at least one metric is needed", tuple(domain.metrics))
     start, end = parse_range(asked.start, asked.end, now)
     aggregates = choose(metrics, _names(asked), asked.combine)
-    return Question(
+    question = Question(
         domain=domain,
         metrics=metrics,
         aggregates=aggregates,
@@ -145,6 +150,8 @@ def understand(domain: Domain, asked: Asked, city_zone: str, now: datetime) -> Q
         coverage=asked.coverage or asked.min_coverage is not None,
         reset=_one_of(Reset, "reset", asked.reset, "is no way to go on after a reset"),
     )
+    _refuse_more_columns(question)
+    return question
 
 
 def choose_metrics(domain: Domain, names: Sequence[str]) -> tuple[Metric, ...]:
@@ -175,11 +182,28 @@ def _by(text: str) -> By:
     return _one_of(By, "by", text, "is no way to group")
 
 
+def _refuse_more_columns(question: Question) -> None:
+    """PostgreSQL has an end to the columns of a result, and each value takes one or two."""
+    values = question.values_per_bucket
+    if values > MAX_VALUES_PER_BUCKET:
+        raise TooLarge(
+            "agg",
+            values,
+            f"{len(question.metrics)} metrics with these aggregates and percentiles are {values:,} values per bucket, "
+            f"and {MAX_VALUES_PER_BUCKET:,} are allowed; ask for fewer, or one metric at a time",
+            values,
+            MAX_VALUES_PER_BUCKET,
+        )
+
+
 def _names(asked: Asked) -> Iterable[str]:
     for percentile in asked.percentile:
         if not 0 <= percentile <= 100:
-            raise InvalidQuery("percentile", percentile, "must be between 0 and 100", ("50", "95", "99.9"))
-    return (*asked.agg, *(f"p{round(percentile, 4):g}" for percentile in asked.percentile))
+            raise InvalidQuery("percentile", percentile, "must be between 0 and 100", _PERCENTILES)
+        if round(percentile, PERCENTILE_DECIMALS) != percentile:
+            detail = f"must have at most {PERCENTILE_DECIMALS} decimals"
+            raise InvalidQuery("percentile", percentile, detail, _PERCENTILES)
+    return (*asked.agg, *map(percentile_name, asked.percentile))
 
 
 def _fill(text: str, metrics: Iterable[Metric], aggregates: Mapping[str, tuple[Aggregate, ...]]) -> Fill:

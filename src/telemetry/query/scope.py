@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from telemetry.errors import InvalidQuery
 from telemetry.query.aggregates import Family
 from telemetry.query.database import Connection
-from telemetry.query.question import Question
+from telemetry.query.question import By, Question
 
 _SHOWN = 20
 """Names that an error lists at the most."""
@@ -47,6 +47,7 @@ _KEYS = """
 SELECT device_key FROM devices
 WHERE (cardinality($1::text[]) = 0 OR device_id = ANY ($1)) AND (cardinality($2::text[]) = 0 OR zone = ANY ($2))
 """
+_NAMED = "SELECT DISTINCT CASE $1 WHEN 'device' THEN device_id ELSE zone END FROM devices WHERE device_key = ANY ($2)"
 _ZONES = "SELECT DISTINCT zone FROM devices WHERE zone IS NOT NULL ORDER BY zone LIMIT $1"
 
 
@@ -108,6 +109,17 @@ async def device_keys(connection: Connection, devices: Sequence[str], zones: Seq
         return None
     await refuse_unknown(connection, devices, zones)
     return [row[0] for row in await connection.fetch(_KEYS, list(devices), list(zones))]
+
+
+async def named_groups(
+    connection: Connection, question: Question, device_keys: Sequence[int] | None
+) -> Sequence[str | None]:
+    """The groups that the question names and that its devices belong to; all devices together are always one."""
+    if question.by is By.NONE:
+        return (None,)
+    if device_keys is None or not (question.devices if question.by is By.DEVICE else question.zones):
+        return ()
+    return [row[0] for row in await connection.fetch(_NAMED, question.by, list(device_keys))]
 
 
 async def refuse_unknown(connection: Connection, devices: Sequence[str], zones: Sequence[str]) -> None:

@@ -12,9 +12,7 @@ import asyncpg
 from asyncpg.cursor import Cursor
 
 from telemetry.domains import Kind
-from telemetry.errors import InvalidQuery
 from telemetry.query.aggregates import Family
-from telemetry.query.calendar import WINDOWS, bucket_edges
 from telemetry.query.cost import Bound, Cost
 from telemetry.query.coverage import Expected, find_expected
 from telemetry.query.database import Connection
@@ -24,7 +22,8 @@ from telemetry.query.partials import rows_statement
 from telemetry.query.plan import Plan, Segment, make_plan
 from telemetry.query.points import Merged, Point, points_of_rows
 from telemetry.query.question import Fill, Question
-from telemetry.query.scope import Scope, find_scope
+from telemetry.query.scope import Scope, find_scope, named_groups
+from telemetry.query.size import REACHING, Limits, laid_edges, outer_edge, too_large
 from telemetry.query.spread import spread_statement
 from telemetry.query.sql import Statement
 from telemetry.query.steps import steps_statement
@@ -32,7 +31,6 @@ from telemetry.query.steps import steps_statement
 _MARGIN = timedelta(days=2)
 """Late quarters this far outside the range may lie in a cell that touches it."""
 _HISTORY = (Family.CHANGE, Family.TIME)
-_UNLIMITED = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +61,7 @@ class Series:
         settled_until: what ends at or before it cannot be changed by readings that come in time; None where aggregates
             of rows alone were asked for, or no device has a step in the range.
         rest: where the rows after `rows` are still to be read, within the same snapshot (`parts.parts`).
+        limit: as many rows, counted from the first, are too many.
     """
 
     plan: Plan
@@ -73,6 +72,7 @@ class Series:
     cost: Cost | None = None
     settled_until: datetime | None = None
     rest: Cursor | None = None
+    limit: int | None = None
 
     @cached_property
     def points(self) -> Sequence[Point]:
@@ -96,15 +96,19 @@ async def answer(
         InvalidQuery: the answer would have more than `max_values` values, or a device or zone is not there.
         TooLarge: more rows would be read than the bound allows.
     """
-    _refuse_more_buckets(question, max_values)
-    scope = await find_scope(connection, question, _MARGIN + (REACH if question.chosen(*_HISTORY) else timedelta(0)))
-    edges = bucket_edges(question.window, question.start, question.end, question.zone)
     streaming = streaming if _is_plain(question) else None
-    _refuse_more_values(question, len(edges) - 1, scope.groups, streaming.max_values if streaming else max_values)
+    limits = Limits(streaming.max_values if streaming else max_values, max_values)
+    limits.check_buckets(question)
+    scope = await find_scope(connection, question, _MARGIN + (REACH if question.chosen(*_HISTORY) else timedelta(0)))
+    edges = await laid_edges(question)
+    limits.check_values(question, len(edges) - 1, scope.groups)
     plan = make_plan(question, edges, scope.late, scope.city_zone, scope.counters_from)
     cost = None if bound is None else await bound.check(connection, plan, scope.device_keys)
-    at_once = streaming.at_once if streaming and (len(edges) - 1) * scope.groups > streaming.at_once else None
-    return replace(await _Answering(connection, plan, scope, max_values, bound, at_once).series(), cost=cost)
+    if streaming and (len(edges) - 1) * scope.groups > streaming.at_once:
+        answering = _Answering(connection, plan, scope, streaming.max_values, bound, streaming.at_once)
+    else:
+        answering = _Answering(connection, plan, scope, max_values, bound)
+    return replace(await answering.series(), cost=cost)
 
 
 @dataclass
@@ -137,10 +141,12 @@ class _Answering:
 
     async def _begun(self, expected: Expected, at_once: int) -> Series:
         # Not for small answers: a statement whose rows are fetched in parts has no parallel workers.
-        statement = rows_statement(self.plan, self.scope.device_keys, _UNLIMITED)
+        statement = rows_statement(self.plan, self.scope.device_keys, self._limit)
         cursor = await self.connection.cursor(statement.text, *statement.values)
         rows = await cursor.fetch(at_once + 1)
-        return Series(self.plan, expected, self.scope, rows, rest=cursor if len(rows) > at_once else None)
+        self._refuse_too_many(rows)
+        rest = cursor if len(rows) > at_once else None
+        return Series(self.plan, expected, self.scope, rows, rest=rest, limit=self._limit)
 
     @property
     def _limit(self) -> int:
@@ -149,9 +155,12 @@ class _Answering:
 
     async def _fetch(self, statement: Statement) -> list[asyncpg.Record]:
         rows = await self.connection.fetch(statement.text, *statement.values)
-        if len(rows) == self._limit:
-            raise _too_large(f"more than {self.max_values:,} values", self.max_values)
+        self._refuse_too_many(rows)
         return rows
+
+    def _refuse_too_many(self, rows: Sequence[asyncpg.Record]) -> None:
+        if len(rows) >= self._limit:
+            raise too_large(f"more than {self.max_values:,} values", self.max_values)
 
     async def _add_others(self, merged: Merged) -> None:
         question, keys = self.plan.question, self.scope.device_keys
@@ -172,22 +181,25 @@ class _Answering:
 
     async def _filled(self, points: list[Point], merged: Merged, expected: Expected) -> list[Point]:
         outside = await self._outside() if self.plan.question.max_gap else []
-        found = filled(self.plan.question, self.plan.edges, points, outside, expected, merged.intervals)
+        named = await named_groups(self.connection, self.plan.question, self.scope.device_keys)
+        found = filled(self.plan.question, self.plan.edges, points, outside, expected, merged.intervals, named)
         if len(found) >= self._limit * len(self.plan.question.metrics):
-            raise _too_large(f"{len(found):,} rows", self.max_values)
+            raise too_large(f"{len(found):,} rows", self.max_values)
         return found
 
     async def _outside(self) -> list[tuple[datetime, Point]]:
-        """Points of the buckets before and after the range from which a value may reach into it."""
+        """Points of the time before and after the range from which a value may reach into it, also of the parts of the
+        outermost buckets that the range cuts off.
+        """
         question, edges = self.plan.question, self.plan.edges
         assert question.max_gap is not None
         found = []
-        if question.fill in (Fill.LOCF, Fill.LINEAR):
-            first = bucket_edges(question.window, edges[0] - question.max_gap, edges[0], question.zone)[0]
-            found += await self._points_between(first, edges[0])
-        if question.fill is Fill.LINEAR and edges[-1] < question.now:
-            last = bucket_edges(question.window, edges[-1], edges[-1] + question.max_gap, question.zone)[-1]
-            found += await self._points_between(edges[-1], min(last, question.now))
+        if question.fill in REACHING:
+            first = outer_edge(question, edges[0] - question.max_gap)
+            found += await self._points_between(first, question.start)
+        if question.fill is Fill.LINEAR and question.end < question.now:
+            last = outer_edge(question, edges[-1] + question.max_gap)
+            found += await self._points_between(question.end, min(last, question.now))
         return found
 
     async def _points_between(self, start: datetime, end: datetime) -> list[tuple[datetime, Point]]:
@@ -202,28 +214,4 @@ def _is_plain(question: Question) -> bool:
         question.fill is Fill.NONE
         and question.min_coverage is None
         and all(each.family is Family.ROWS for each in aggregates)
-    )
-
-
-def _refuse_more_buckets(question: Question, max_values: int) -> None:
-    """Refuses before the edges are laid: a second's windows of a century would not fit into memory."""
-    least = int((question.end - question.start) / question.window.nominal)
-    if least * question.values_per_bucket > max_values:
-        raise _too_large(f"at least {least * question.values_per_bucket:,} values", max_values)
-
-
-def _refuse_more_values(question: Question, buckets: int, groups: int, max_values: int) -> None:
-    values = buckets * groups * question.values_per_bucket
-    if values > max_values:
-        series = groups * question.values_per_bucket
-        raise _too_large(f"up to {values:,} values ({buckets:,} buckets x {series:,} series)", max_values)
-
-
-def _too_large(size: str, max_values: int) -> InvalidQuery:
-    return InvalidQuery(
-        "window",
-        size,
-        f"the answer would have {size}, and {max_values:,} are allowed; ask for a wider window, a shorter range, "
-        "fewer metrics and aggregates, or fewer devices",
-        WINDOWS,
     )

@@ -71,7 +71,7 @@ MEANT: dict[str, list[Any]] = {
     "zone": [["North"], ["South", "North"]],
     "tz": ["UTC", "Europe/Paris", "Asia/Kolkata", "Pacific/Apia", "America/St_Johns"],
     "fill": ["none", "null", "zero", "locf", "linear"],
-    "max_gap": ["1h", "P1D", "36600d", "1s"],
+    "max_gap": ["1h", "P1D", "60d", "36600d", "1s"],
     "min_coverage": [0, 0.5, 1],
     "reset": ["zero", "first"],
     "format": ["json", "ndjson", "csv"],
@@ -84,6 +84,13 @@ MEANT: dict[str, list[Any]] = {
     "reason": [["malformed"], ["out_of_range"]],
 }
 
+TOGETHER: list[dict[str, Any]] = [
+    {"window": "1s", "start": "-10s", "fill": "locf", "max_gap": "60d"},
+    {"window": "1s", "start": "-10s", "fill": "linear", "max_gap": "36600d"},
+    {"window": "1s", "start": "-60d"},
+]
+"""Small questions that would have a large answer, or look far for a small one."""
+
 
 def meaningful(case: Any, draw: Any) -> None:
     """Puts values that mean something in place of some that were made up, and adds some."""
@@ -93,6 +100,8 @@ def meaningful(case: Any, draw: Any) -> None:
                 place[name] = draw(st.sampled_from(MEANT[name]))
     if case.path.endswith("/series") and draw(st.integers(0, 3)):
         case.query = {"metric": draw(st.sampled_from(MEANT["metric"]))} | dict(case.query or {})
+        if not draw(st.integers(0, 3)):
+            case.query |= draw(st.sampled_from(TOGETHER))
 
 
 def attack(url: str, mode: GenerationMode) -> None:

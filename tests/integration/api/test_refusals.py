@@ -6,8 +6,10 @@ import base64
 import json
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
+from fastapi import FastAPI
 
 
 def cursor(place: Any) -> str:
@@ -45,3 +47,22 @@ async def test_hostile_name_of_a_device_is_refused(client: httpx.AsyncClient, na
     answer = await client.put("/v1/devices/d", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422, answer.text
     assert "name" in answer.text
+
+
+@pytest.mark.asyncio
+async def test_widest_question_is_answered_and_one_that_the_database_cannot_do_is_a_problem(
+    app: FastAPI, client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    gauges = ["power_w", "voltage_v", "current_a", "power_factor"]
+    asked: dict[str, Any] = {"metric": gauges, "percentile": [number / 10 for number in range(100)]}
+    answer = await client.get("/v1/lighting/series", params={**asked, "window": "15m", "fill": "null", "start": "-1h"})
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["data"][0]) == 100 + 5
+
+    async def wide() -> None:
+        await connection.execute(f"SELECT {', '.join('1' * 1665)}")
+
+    app.add_api_route("/wide", wide)
+    answer = await client.get("/wide")
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:telemetry:problem:too-large")
+    assert "1664" in answer.json()["detail"]

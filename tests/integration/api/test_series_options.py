@@ -64,6 +64,66 @@ async def test_linear_fill_reaches_over_the_end(client: httpx.AsyncClient, city:
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("fill", "wanted"),
+    [("locf", [(8.0, True), (20.0, False), (20.0, True)]), ("linear", [(8.0, True), (20.0, False), (50.0, True)])],
+)
+async def test_parts_of_buckets_that_the_range_cuts_off_reach_into_it(
+    client: httpx.AsyncClient, city: City, fill: str, wanted: list[tuple[float, bool]]
+) -> None:
+    await add(city, {-1: 4.0, 0.25: 8.0, 1.25: 20.0, 2.75: 50.0})
+    cut = {"start": "2026-11-20T12:30:00Z", "end": "2026-11-20T14:30:00Z"}
+    rows = await ask(client, agg="last", fill=fill, max_gap="3h", **cut)
+    assert [(row["last"], row["filled"]) for row in rows] == wanted
+    # What lies within the range goes before what does not.
+    rows = await ask(client, agg="last", fill=fill, max_gap="3h", start="2026-11-20T12:10:00Z", end=cut["end"])
+    assert [row["last"] for row in rows] == [value for value, _ in wanted]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("fill", "avg"),
+    [
+        ("null", [10.0, None, None, 40.0]),
+        ("zero", [10.0, 0, 0, 40.0]),
+        ("locf", [10.0, 10.0, 10.0, 40.0]),
+        ("linear", [10.0, 20.0, 30.0, 40.0]),
+    ],
+)
+async def test_each_aggregate_is_filled_by_itself(
+    client: httpx.AsyncClient, city: City, fill: str, avg: list[float | None]
+) -> None:
+    await add(city, {0.5: 10.0, 3.5: 40.0})
+    end = "2026-11-20T16:00:00Z"
+    rows = await ask(client, agg=["avg", "time_avg", "stddev", "count"], fill=fill, end=end)
+    assert [row["avg"] for row in rows] == avg == [row["avg"] for row in await ask(client, fill=fill, end=end)]
+    # The line from one reading to the other is known throughout, and one reading has no deviation to fill or to carry.
+    assert [row["time_avg"] for row in rows] == pytest.approx([12.5, 20.0, 30.0, 37.5])
+    inner = 0 if fill == "zero" else None
+    assert [row["stddev"] for row in rows] == [None, inner, inner, None]
+    assert [(row["samples"], row["count"]) for row in rows] == [(1, 1), (0, 0), (0, 0), (1, 1)]
+    assert [row["filled"] for row in rows] == [False, fill != "null", fill != "null", False]
+    counts = await ask(client, agg="count", fill=fill, end=end)
+    assert [(row["count"], row["filled"]) for row in counts] == [(1, False), (0, False), (0, False), (1, False)]
+
+
+@pytest.mark.asyncio
+async def test_null_of_one_aggregate_does_not_hide_the_last_value(client: httpx.AsyncClient, city: City) -> None:
+    # In the third and fourth quarter the time is known, and no reading gives an average.
+    await add(city, {0: 10.0, 0.25: 10.0, 2.5: 30.0})
+    asked = {
+        "agg": ["avg", "time_avg"],
+        "fill": "locf",
+        "max_gap": "3h",
+        "window": "15m",
+        "end": "2026-11-20T13:00:00Z",
+    }
+    rows = await ask(client, **asked)
+    assert [(row["avg"], row["filled"]) for row in rows] == [(10.0, False)] * 2 + [(10.0, True)] * 2
+    assert all(row["time_avg"] is not None for row in rows)
+
+
+@pytest.mark.asyncio
 async def test_every_group_is_filled_and_one_that_was_named_even_without_values(
     client: httpx.AsyncClient, city: City
 ) -> None:
@@ -81,6 +141,18 @@ async def test_every_group_is_filled_and_one_that_was_named_even_without_values(
         | {"avg": 10.0 if hour == 13 else None, "samples": int(hour == 13), "coverage": None, "filled": False}
         for hour in range(12, 17)
     ]
+
+
+@pytest.mark.asyncio
+async def test_group_that_the_other_filter_excludes_is_not_filled(client: httpx.AsyncClient, city: City) -> None:
+    await add(city, {1: 10.0})
+    lamps, hour = ["lamp-1", "lamp-3"], {"fill": "null", "end": "2026-11-20T13:00:00Z"}
+    rows = await ask(client, by="device", device=lamps, zone="South", **hour)
+    assert [row["device_id"] for row in rows] == ["lamp-3"]
+    rows = await ask(client, by="zone", device="lamp-3", zone=["North", "South"], **hour)
+    assert [row["zone"] for row in rows] == ["South"]
+    assert await ask(client, by="device", device="lamp-1", zone="South", **hour) == []
+    assert [row["avg"] for row in await ask(client, device="lamp-1", zone="South", **hour)] == [None]
 
 
 @pytest.mark.asyncio
@@ -109,6 +181,9 @@ async def test_coverage_of_a_group_counts_every_device_that_reported_in_the_rang
     by_zone = await ask(client, coverage="true", by="zone")
     assert [(row["zone"], row["coverage"]) for row in by_zone] == [("North", 1.0), ("South", 1.0), ("North", 1.0)]
     assert [row["avg"] for row in await ask(client, min_coverage=0.5)] == [1.0, None]
+    # Expected is who reported in the range that is asked: of the second hour alone, lamp-1.
+    (alone,) = await ask(client, coverage="true", start="2026-11-20T13:00:00Z", end="2026-11-20T14:00:00Z")
+    assert (alone["samples"], alone["coverage"]) == (4, 1.0)
     # An interval that is not known makes the coverage unknown, and nothing is withheld.
     await add(city, {0: 1.0}, device=1)
     assert [row["coverage"] for row in await ask(client, coverage="true")] == [None, None]
@@ -195,9 +270,14 @@ async def test_meta_tells_which_aggregates_were_read_from_raw_rows(
         ({"max_gap": "long"}, "max_gap", "no duration"),
         ({"max_gap": "0s"}, "max_gap", "longer than nothing"),
         ({"max_gap": "999999999w"}, "max_gap", "century"),
+        ({"max_gap": "36600d", "fill": "locf", "window": "1s"}, "max_gap", "3,162,240,000 buckets before the range"),
+        ({"max_gap": "36600d", "fill": "linear", "window": "1s"}, "max_gap", "500,000 are allowed"),
+        ({"max_gap": "200d", "fill": "locf", "window": "1m", "by": "device"}, "max_gap", "x 4 series"),
         ({"min_coverage": "1.5"}, "min_coverage", "between 0 and 1"),
         ({"percentile": "101"}, "percentile", "between 0 and 100"),
         ({"percentile": "nan"}, "percentile", "between 0 and 100"),
+        ({"percentile": "99.99999"}, "percentile", "at most 4 decimals"),
+        ({"percentile": "1e-300"}, "percentile", "at most 4 decimals"),
         ({"combine": "sum", "agg": "max"}, "combine", "does not fit max"),
         ({"combine": "all"}, "combine", "no way to combine"),
         ({"combine": "rows", "metric": "energy_kwh"}, "combine", "does not fit increase"),

@@ -36,7 +36,5 @@ async def test_server_on_a_busy_port_names_the_setting() -> None:
 
 @pytest.mark.asyncio
 async def test_server_with_an_impossible_database_url_does_not_start() -> None:
-    url = "postgresql://localhost:port/telemetry"
-    settings = load_settings(overrides={"api.port": free_port(), "database.url": url})
     with pytest.raises(ConfigurationError, match=r"database\.url"):
-        await run(settings)
+        await run(load_settings(overrides={"api.port": free_port(), "database.url": "mysql://localhost/telemetry"}))

@@ -20,10 +20,21 @@ from tests.integration.query.rows import City, Row, answered, assert_same, expec
 SPRING, AUTUMN = datetime(2026, 3, 28, 12, tzinfo=UTC), datetime(2026, 10, 24, 12, tzinfo=UTC)
 HALF_HOUR_AUTUMN = datetime(2026, 4, 4, 6, tzinfo=UTC)
 """In Lord Howe the clocks go back by half an hour on 5 April."""
+NO_MIDNIGHT = datetime(2026, 4, 23, 6, tzinfo=UTC)
+"""In Cairo 24 April begins at one o'clock."""
+AROUND = (SPRING, AUTUMN, HALF_HOUR_AUTUMN, NO_MIDNIGHT)
 NUMBERS = ("avg", "min", "max", "sum", "count", "first", "last")
 STATES = ("count", "first", "last")
 WINDOWS = ("1d", "1w", "15m", "30m", "1h", "2h", "6h", "12h", "1d", "1w", "1mo", "1y", "45m", "96m", "5m")
-ZONES = ("Europe/Paris", "UTC", "Asia/Kolkata", "Asia/Kathmandu", "America/New_York", "Australia/Lord_Howe")
+ZONES = (
+    "Europe/Paris",
+    "UTC",
+    "Asia/Kolkata",
+    "Asia/Kathmandu",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Africa/Cairo",
+)
 QUESTIONS = 60
 
 
@@ -77,7 +88,13 @@ async def test_days_stay_in_sight_when_a_later_one_is_refreshed(
 def made(chance: random.Random, share: float, now: datetime, city: City) -> Iterator[Row]:
     """Readings with gaps around the changes of the clocks and around now, not all metrics in each."""
     there = {(row.time, row.device.device_id) for row in city.rows}
-    for start, hours in ((SPRING, 40), (AUTUMN, 60), (HALF_HOUR_AUTUMN, 40), (now - timedelta(hours=60), 60)):
+    for start, hours in (
+        (SPRING, 40),
+        (AUTUMN, 60),
+        (HALF_HOUR_AUTUMN, 40),
+        (NO_MIDNIGHT, 40),
+        (now - timedelta(hours=60), 60),
+    ):
         for device in city.devices:
             for minute in range(0, hours * 60, chance.choice((5, 11, 15))):
                 at = start + timedelta(minutes=minute, seconds=chance.choice((0, 0, 13)))
@@ -101,7 +118,7 @@ def asked(chance: random.Random, domain: Domain, now: datetime) -> Question:
     """Any question, its ends on round times as often as not."""
     states = chance.random() < 0.2
     window = chance.choice(WINDOWS)
-    around = chance.choice((SPRING, AUTUMN, HALF_HOUR_AUTUMN, now - timedelta(hours=60)))
+    around = chance.choice((*AROUND, now - timedelta(hours=60)))
     start = around + timedelta(hours=chance.uniform(-30, 40 if window[-1] in "mh" else 0))
     end = start + timedelta(
         hours=chance.choice((1, 30, 70) if window[-1] in "mh" else (70, 200)) * chance.uniform(1, 2)
@@ -118,7 +135,7 @@ def asked(chance: random.Random, domain: Domain, now: datetime) -> Question:
             start=start.isoformat(),
             end=max(end, start + timedelta(minutes=1)).isoformat(),
             window=window,
-            tz=chance.choice(("Europe/Paris", "Europe/Paris", *ZONES)),
+            tz="Africa/Cairo" if around == NO_MIDNIGHT else chance.choice(("Europe/Paris", "Europe/Paris", *ZONES)),
             by=chance.choice(("none", "device", "zone")),
             device=chance.sample([device.device_id for device in DEVICES], chance.choice((0, 0, 2))),
             zone=chance.sample(("North", "South"), chance.choice((0, 0, 1))),

@@ -48,7 +48,14 @@ def test_percentile_is_read(name: str, fraction: float) -> None:
     assert one("power_w", name).fraction == pytest.approx(fraction)
 
 
-@pytest.mark.parametrize("name", ["p", "p101", "p-1", "p1e1", "p50.", "P50", "p١", "median", ""])
+def test_percentile_is_one_column_however_it_is_written() -> None:
+    power = DOMAINS["lighting"].metrics["power_w"]
+    asked = ["p5", "p05", "p5.0", "p100.0", "p0.0001", "p99.9999", "p99.9990"]
+    names = [each.name for each in choose([power], asked)["power_w"]]
+    assert names == ["p5", "p100", "p0.0001", "p99.9999", "p99.999"]
+
+
+@pytest.mark.parametrize("name", ["p100.1", "p99.99999", "p", "p101", "p-1", "p1e1", "p50.", "P50", "p١", "median", ""])
 def test_name_of_no_aggregate_is_refused(name: str) -> None:
     with pytest.raises(InvalidQuery, match="no aggregate of that name"):
         one("power_w", name)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from telemetry.errors import InvalidQuery
 from telemetry.query.calendar import bucket_edges, has_one_midnight, midnight, parse_window
 from telemetry.query.instants import format_instant
+from tests.integration.query.rows import bucket_start
 
 PARIS = ZoneInfo("Europe/Paris")
 ZONES = (
@@ -89,6 +90,13 @@ def test_repeated_hour_has_two_labels() -> None:
         ("Australia/Lord_Howe", "30m", "2026-04-04T14:30Z", "2026-04-04T15:30Z", "01:30+11 01:30+10:30 02:00+10:30"),
         # At midnight itself: there is no midnight, and there are two.
         ("America/Sao_Paulo", "1h", "2018-11-04T02:00Z", "2018-11-04T04:00Z", "23:00-03 01:00-02 02:00-02"),
+        (
+            "Africa/Cairo",
+            "6h",
+            "2026-04-23T16:00Z",
+            "2026-04-24T20:00Z",
+            "18:00+02 01:00+03 06:00+03 12:00+03 18:00+03 00:00+03",
+        ),
         ("America/Havana", "1h", "2026-11-01T04:00Z", "2026-11-01T06:00Z", "00:00-04 00:00-05 01:00-05"),
     ],
 )
@@ -156,6 +164,35 @@ def test_buckets_hold_the_range_and_belong_to_one_local_day(
             for one, other in pairwise(edges)
         ]
         assert all(one.date() == other.date() for one, other in days)
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("Europe/Paris", "2026-03-29"),
+        ("Europe/Paris", "2026-10-25"),
+        ("Australia/Lord_Howe", "2026-04-05"),
+        ("Australia/Lord_Howe", "2026-10-04"),
+        ("America/St_Johns", "2006-04-02"),
+        ("America/Havana", "2026-11-01"),
+        # Midnight is skipped …
+        ("America/Havana", "2026-03-08"),
+        ("Africa/Cairo", "2026-04-24"),
+        ("Asia/Beirut", "2026-03-29"),
+        ("America/Santiago", "2026-09-06"),
+        ("America/Sao_Paulo", "2018-11-04"),
+        # … and with it the whole day.
+        ("Pacific/Apia", "2011-12-30"),
+    ],
+)
+@pytest.mark.parametrize("window", ["15m", "45m", "1h", "90m", "2h", "3h", "6h", "8h", "12h"])
+def test_windows_below_a_day_are_those_that_watching_the_clocks_finds(zone: str, day: str, window: str) -> None:
+    where, parsed = ZoneInfo(zone), parse_window(window)
+    start = midnight(date.fromisoformat(day), where) - timedelta(hours=26)
+    end = start + timedelta(hours=78)
+    instants = [start + timedelta(minutes=minute) for minute in range(0, 78 * 60, 5)]
+    watched = sorted({bucket_start(instant, parsed, where) for instant in instants})
+    assert bucket_edges(parsed, start, end, where)[:-1] == watched
 
 
 @pytest.mark.parametrize(

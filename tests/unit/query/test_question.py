@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from telemetry.domains import load_domains
-from telemetry.errors import InvalidQuery
+from telemetry.errors import InvalidQuery, TooLarge
 from telemetry.query.question import Asked, Question, understand
 
 NOW = datetime(2026, 11, 24, 15, 20, tzinfo=UTC)
@@ -52,3 +52,11 @@ def test_refusal_names_the_parameter(asked: dict[str, Any], parameter: str) -> N
     with pytest.raises(InvalidQuery) as refusal:
         ask(**asked)
     assert refusal.value.parameter == parameter
+
+
+def test_more_values_per_bucket_than_the_database_has_columns_for_are_refused() -> None:
+    gauges = ["power_w", "voltage_v", "current_a", "power_factor"]
+    assert ask(metric=gauges, percentile=[number / 10 for number in range(100)]).values_per_bucket == 400
+    with pytest.raises(TooLarge, match="404 values per bucket, and 400 are allowed") as refusal:
+        ask(metric=gauges, percentile=[number / 10 for number in range(101)])
+    assert (refusal.value.parameter, refusal.value.estimate, refusal.value.limit) == ("agg", 404, 400)

@@ -1,0 +1,98 @@
+"""How large the answer of a question may be: refused before anything is read, with the number that it would have."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from telemetry.errors import InvalidQuery
+from telemetry.query.calendar import WINDOWS, bucket_edges
+from telemetry.query.durations import DURATIONS
+from telemetry.query.question import Fill, Question
+
+MAX_BUCKETS = 1_000_000
+"""The edges of all buckets are kept in memory, also for an answer that is read part by part."""
+MANY = 20_000
+"""Buckets from which on their edges are laid beside the event loop, which every other question needs, too."""
+REACHING = (Fill.LOCF, Fill.LINEAR)
+"""What fills from other buckets."""
+
+_LEAST = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one answer may have.
+
+    Attributes:
+        values: of the buckets in the range.
+        reached: values of the buckets outside of it that reach into it, which are read into memory.
+    """
+
+    values: int
+    reached: int
+
+    def check_buckets(self, question: Question) -> None:
+        """Refuses before the edges are laid: a second's windows of a century would not fit into memory.
+
+        Raises:
+            InvalidQuery: already one group would have too many values, or there are too many buckets.
+        """
+        least = int((question.end - question.start) / question.window.nominal)
+        if least * question.values_per_bucket > self.values:
+            raise too_large(f"at least {least * question.values_per_bucket:,} values", self.values)
+        if least > MAX_BUCKETS:
+            raise too_large(f"at least {least:,} buckets", MAX_BUCKETS)
+        self._check_reach(question, 1)
+
+    def check_values(self, question: Question, buckets: int, groups: int) -> None:
+        """Refuses what the buckets and groups together would have.
+
+        Raises:
+            InvalidQuery: too many values.
+        """
+        series = groups * question.values_per_bucket
+        if buckets * series > self.values:
+            raise too_large(f"up to {buckets * series:,} values ({buckets:,} buckets x {series:,} series)", self.values)
+        self._check_reach(question, groups)
+
+    def _check_reach(self, question: Question, groups: int) -> None:
+        if question.max_gap is None or question.fill not in REACHING:
+            return
+        buckets, series = int(question.max_gap / question.window.nominal), groups * question.values_per_bucket
+        if buckets * series > self.reached:
+            raise InvalidQuery(
+                "max_gap",
+                f"{buckets:,} buckets",
+                f"up to {buckets * series:,} values ({buckets:,} buckets before the range x {series:,} series) would "
+                f"be looked at, and {self.reached:,} are allowed; ask for a shorter one, a wider window, fewer metrics "
+                "and aggregates, or fewer devices",
+                DURATIONS,
+            )
+
+
+async def laid_edges(question: Question) -> list[datetime]:
+    """The edges of a question's buckets."""
+    asked = question.window, question.start, question.end, question.zone
+    if (question.end - question.start) / question.window.nominal < MANY:
+        return bucket_edges(*asked)
+    return await asyncio.to_thread(bucket_edges, *asked)
+
+
+def outer_edge(question: Question, furthest: datetime) -> datetime:
+    """The start of the bucket that holds an instant before the range, the end of one after it."""
+    if furthest < question.start:
+        return bucket_edges(question.window, furthest, furthest + _LEAST, question.zone)[0]
+    return bucket_edges(question.window, furthest - _LEAST, furthest, question.zone)[-1]
+
+
+def too_large(size: str, most: int) -> InvalidQuery:
+    """An answer of that size is refused."""
+    return InvalidQuery(
+        "window",
+        size,
+        f"the answer would have {size}, and {most:,} are allowed; ask for a wider window, a shorter range, "
+        "fewer metrics and aggregates, or fewer devices",
+        WINDOWS,
+    )
