@@ -57,6 +57,21 @@ async def test_pages_together_are_all_rows_in_order(
 
 
 @pytest.mark.asyncio
+async def test_page_goes_on_in_the_range_of_the_first_one_whatever_time_it_is(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    now = datetime.now(UTC)
+    ages = (50, 40, 30, 20, 10)
+    await city.add([Row(now - timedelta(minutes=each), city.devices[0], {"power_w": each}) for each in ages])
+    first = (await client.get("/v1/lighting/readings", params={"start": "-1h", "limit": 2})).json()
+    # As if the client had taken its time: an hour before now is later by then, and now is.
+    moved = {"start": "-15m", "end": (now - timedelta(minutes=5)).isoformat(), "cursor": first["meta"]["next"]}
+    rest = (await client.get("/v1/lighting/readings", params={"limit": 3, **moved})).json()
+    assert [row["power_w"] for row in first["data"] + rest["data"]] == [*ages]
+    assert [rest["meta"][name] == first["meta"][name] for name in ("start", "end")] == [True, True]
+
+
+@pytest.mark.asyncio
 async def test_row_shows_what_was_stored(client: httpx.AsyncClient, city: City, connection: asyncpg.Connection) -> None:
     at = NOON + timedelta(microseconds=123456)
     await city.add([Row(at, city.devices[0], {"power_w": 0.1, "lamp_on": False, "fault": "lamp"})])
