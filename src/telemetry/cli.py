@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -100,7 +99,10 @@ def _override(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter(f"{text!r}: write NAME=VALUE, e.g. mqtt.port=1884", param_hint="--set")
-    return name, yaml.safe_load(value)
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise typer.BadParameter(f"the value of {name} is not YAML; quote it", param_hint="--set") from None
 
 
 def _settings(**flags: Any) -> Settings:
@@ -169,24 +171,21 @@ def ingest(
     """
     from telemetry.ingest import service, supervisor
 
+    if worker is not None:
+        _given.overrides = yaml.safe_load(sys.stdin.buffer)
     settings = _settings(ingest__workers=workers)
     service.collect_garbage_rarely()
     if worker is not None:
         pipe = None if report_to is None else Connection(report_to)
         _run(lambda stop: service.run(settings, stop, worker, pipe))
     elif settings.ingest.workers > 1:
-        arguments = [*_before_command(), "ingest", "--workers", str(settings.ingest.workers)]
-        _run(lambda stop: supervisor.run(settings, arguments, stop))
+        config = ["--config", str(_given.config)] if _given.config is not None else []
+        arguments = [*config, "ingest", "--workers", str(settings.ingest.workers)]
+        # Not as arguments: everybody on the machine can read those, and there may be a password among them.
+        overrides = yaml.safe_dump(_given.overrides).encode()
+        _run(lambda stop: supervisor.run(settings, arguments, overrides, stop))
     else:
         _run(lambda stop: service.run(settings, stop))
-
-
-def _before_command() -> list[str]:
-    """The arguments that another process needs before the command to read the same settings."""
-    config = ["--config", str(_given.config)] if _given.config is not None else []
-    return config + [
-        part for name, value in _given.overrides.items() for part in ("--set", f"{name}={json.dumps(value)}")
-    ]
 
 
 @app.command()

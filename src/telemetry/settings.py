@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -75,8 +77,25 @@ def parse_size(value: Any) -> Any:
     return value
 
 
+def _longer_than_nothing(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("a duration longer than 0 is needed")
+    return value
+
+
+def allowed(pattern: str, sentence: str) -> AfterValidator:
+    """Texts of a pattern only; the sentence tells people which these are."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(sentence)
+        return value
+
+    return AfterValidator(check)
+
+
 Duration = Annotated[
-    timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration), Field(gt=timedelta(0))
+    timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration), AfterValidator(_longer_than_nothing)
 ]
 Size = Annotated[int, BeforeValidator(parse_size), Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -104,6 +123,13 @@ class DatabaseSettings(Section):
         description="Password that `db migrate` gives the read-only role telemetry_reader; none leaves it as it is",
     )
 
+    @field_validator("url")
+    @classmethod
+    def _is_of_postgresql(cls, value: SecretStr) -> SecretStr:
+        if urlsplit(value.get_secret_value()).scheme not in ("postgresql", "postgres"):
+            raise ValueError("a PostgreSQL URL is needed, postgresql://user:password@host:5432/database")
+        return value
+
 
 class TlsSettings(Section):
     """Encryption towards the broker."""
@@ -123,29 +149,40 @@ class MqttSettings(Section):
     port: Port = Field(1883, description="Broker port; 8883 with TLS as a rule")
     username: str | None = Field(None, description="User at the broker")
     password: SecretStr | None = Field(None, description="Password at the broker")
-    client_id: str = Field(
+    client_id: Annotated[
+        str, allowed(r"[A-Za-z0-9._:-]{1,128}", "1 to 128 characters of A-Z a-z 0-9 . _ : - are allowed")
+    ] = Field(
         "telemetry-ingest",
-        pattern=r"^[A-Za-z0-9._:-]{1,128}$",
         description="Name of the persistent session; one per process that ingests",
     )
-    share_group: str | None = Field(
+    share_group: (
+        Annotated[str, allowed(r"[^/+#\x00]+", "at least one character is needed, and none of / + # and NUL")] | None
+    ) = Field(
         None,
-        pattern=r"^[^/+#\x00]+$",
         description="Group of the shared subscription where ingest.share is broker; none = the client_id",
     )
-    topic_root: str = Field(
-        "city/v1", pattern=r"^[^+#\x00]+$", description="Topics are {topic_root}/{domain}/{device_id}"
-    )
+    topic_root: Annotated[
+        str, allowed(r"[^+#\x00]+", "a topic is needed, e.g. city/v1, without the wildcards + and # and without NUL")
+    ] = Field("city/v1", description="Topics are {topic_root}/{domain}/{device_id}")
     keep_alive: Duration = Field("15s", description="The broker declares us gone after 1.5 times this silence")  # type: ignore[assignment]
     receive_maximum: int = Field(
         20_000, ge=20, le=65_535, description="Messages in flight that the broker may hold unacknowledged"
     )
     session_expiry: Duration = Field("7d", description="How long the broker keeps our messages while we are away")  # type: ignore[assignment]
-    dropped_counters: list[Annotated[str, Field(pattern=r"^\$SYS/[^#\x00]+$")]] = Field(
+    dropped_counters: list[
+        Annotated[str, allowed(r"\$SYS/[^#\x00]+", "a topic below $SYS/ is needed; + may be in it, # may not")]
+    ] = Field(
         ["$SYS/broker/publish/messages/dropped", "$SYS/brokers/+/metrics/delivery/dropped/queue_full"],
         description="Topics on which the broker counts what it dropped (Mosquitto, EMQX); an empty list asks for none",
     )
     tls: TlsSettings = TlsSettings()
+
+    @field_validator("keep_alive", mode="before")
+    @classmethod
+    def _is_watched(cls, value: Any) -> Any:
+        if parse_duration(value) in (0, timedelta(0)):
+            raise ValueError("0 would switch it off, and nobody would notice a dead connection; write e.g. 15s")
+        return value
 
     @field_validator("topic_root")
     @classmethod
@@ -310,6 +347,13 @@ class Settings(BaseSettings):
             raise ValueError(f"spool.quota must be at least {_BATCHES_SPOOLED} times ingest.batch_bytes")
         return self
 
+    @model_validator(mode="after")
+    def _memory_is_bounded(self) -> Settings:
+        """Refuses messages that would each be more than a batch, for the batches are what bounds the memory."""
+        if self.ingest.max_payload_bytes > self.ingest.batch_bytes:
+            raise ValueError("ingest.max_payload_bytes must not exceed ingest.batch_bytes")
+        return self
+
 
 def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Reads the file, the variables and the overrides, in rising order of precedence.
@@ -407,11 +451,12 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for fault in error.errors(include_url=False):
         name = ".".join(str(part) for part in fault["loc"]) or "settings"
+        said = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             lines.append(f"{name}: there is no such setting; `telemetry config show` lists them all")
         elif any(secret in name for secret in ("password", "url")):
-            lines.append(f"{name}: {fault['msg']}")
+            lines.append(f"{name}: {said}")
         else:
             given = f" (given: {fault['input']!r})" if fault["loc"] else ""
-            lines.append(f"{name}: {fault['msg'].removeprefix('Value error, ')}{given}")
+            lines.append(f"{name}: {said}{given}")
     return "\n".join(lines)

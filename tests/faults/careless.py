@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
 
-from mqtt5 import PublishPacket
-
 from telemetry.cli import main
 from telemetry.ingest import assembly
 from telemetry.mqtt.connection import Deliver
+from telemetry.mqtt.oversize import Message
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import MqttSettings
 
@@ -19,7 +18,7 @@ class Careless(Subscriber):
     """Settles what it hands on, before anybody has stored it."""
 
     def __init__(self, settings: MqttSettings, filters: Sequence[str], deliver: Deliver, **options: Any) -> None:
-        def take(first: int, messages: list[PublishPacket]) -> None:
+        def take(first: int, messages: list[Message]) -> None:
             deliver(first, messages)
             self.settle(first, first + len(messages))
 

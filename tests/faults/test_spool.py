@@ -451,7 +451,11 @@ async def test_second_process_of_a_name_with_a_spool_elsewhere_leaves_the_sessio
 @pytest.mark.asyncio
 async def test_full_spool_acknowledges_nothing_more_until_there_is_room(city: City) -> None:
     city = city.with_settings(
-        ingest__batch_bytes="32KiB", ingest__batch_rows=100, spool__quota="256KiB", mqtt__receive_maximum=500
+        ingest__batch_bytes="32KiB",
+        ingest__max_payload_bytes="32KiB",
+        ingest__batch_rows=100,
+        spool__quota="256KiB",
+        mqtt__receive_maximum=500,
     )
     async with ingesting(city.settings) as url:
         async with database_away(city):

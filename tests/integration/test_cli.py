@@ -112,6 +112,8 @@ def test_settings_are_shown_without_secrets_and_checked(environment: dict[str, s
     assert missing.returncode == 1
     assert f"spool.directory: there is no directory {tmp_path / 'spool'}" in missing.stderr.replace("\n", "")
     (tmp_path / "spool").mkdir()
+    unquoted = telemetry(environment, "--set", "mqtt.topic_root=[", "config", "check", cwd=tmp_path)
+    assert (unquoted.returncode, "the value of mqtt.topic_root is not YAML" in unquoted.stderr) == (2, True)
     crowd = telemetry(environment, "--set", "ingest.workers=9", "config", "check", cwd=tmp_path)
     assert (crowd.returncode, "ingest.workers is 9" in crowd.stderr) == (1, True)
     assert telemetry(environment, "config", "check", cwd=tmp_path).returncode == 0

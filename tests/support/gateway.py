@@ -32,3 +32,15 @@ async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """A connected gateway."""
     async with aiomqtt.Client(settings.mqtt.host, settings.mqtt.port) as client:
         yield Gateway(client, settings.mqtt.topic_root)
+
+
+async def forget_session(settings: Settings, client_id: str) -> None:
+    """Makes the broker forget a session, and what it holds for it."""
+    async with aiomqtt.Client(
+        settings.mqtt.host,
+        settings.mqtt.port,
+        identifier=client_id,
+        protocol=aiomqtt.ProtocolVersion.V5,
+        clean_start=True,
+    ):
+        pass

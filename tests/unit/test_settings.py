@@ -82,6 +82,16 @@ def test_secret_is_read_from_a_file_and_never_shown(tmp_path: Path, monkeypatch:
         ({"ingest.batch_bytes": "4 MB"}, "64KiB"),
         ({"timezone": "Mars/Olympus"}, "IANA"),
         ({"mqtt.topic_root": "/city"}, "no slash"),
+        ({"mqtt.topic_root": "city/+"}, "mqtt.topic_root: a topic is needed, e.g. city/v1, without the wildcards"),
+        ({"mqtt.client_id": "a b"}, "mqtt.client_id: 1 to 128 characters of A-Z a-z 0-9 . _ : - are allowed"),
+        ({"mqtt.client_id": "a\n"}, "mqtt.client_id: 1 to 128 characters"),
+        ({"mqtt.share_group": "a/b"}, "mqtt.share_group: at least one character is needed, and none of / + # and NUL"),
+        ({"mqtt.dropped_counters": ["$SYS/#"]}, "mqtt.dropped_counters.0: a topic below $SYS/ is needed"),
+        ({"mqtt.keep_alive": 0}, "mqtt.keep_alive: 0 would switch it off, and nobody would notice a dead connection"),
+        ({"mqtt.keep_alive": "0s"}, "mqtt.keep_alive: 0 would switch it off"),
+        ({"mqtt.keep_alive": -1}, "mqtt.keep_alive: a duration longer than 0 is needed (given: -1)"),
+        ({"ingest.max_payload_bytes": "5MiB"}, "ingest.max_payload_bytes must not exceed ingest.batch_bytes"),
+        ({"database.url": "mysql://u:hush@db/t"}, "database.url: a PostgreSQL URL is needed, postgresql://user"),
         ({"retention.readings": "3d"}, "late readings would vanish"),
         ({"retention.columnstore_after": "1d"}, "retention.columnstore_after must exceed ingest.max_lateness"),
         (
@@ -94,6 +104,7 @@ def test_wrong_setting_is_named(overrides: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings(overrides=overrides)
     assert named in str(caught.value)
+    assert "hush" not in str(caught.value)
 
 
 def test_every_fault_is_told_at_once() -> None:

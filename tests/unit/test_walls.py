@@ -23,7 +23,7 @@ LEVELS = (
     frozenset({"query", "store", "formats", "mqtt"}),
     frozenset({"domains", "logs"}),
     frozenset({"settings"}),
-    frozenset({"resources"}),
+    frozenset({"resources", "client"}),
     frozenset({"errors"}),
 )
 
@@ -38,6 +38,7 @@ FORBIDDEN = {
     "mqtt": DATABASE | HTTP,
     "store": BROKER | HTTP,
     "ingest": HTTP,
+    "client": BROKER | DATABASE | HTTP,
 }
 
 
@@ -63,6 +64,8 @@ def test_imports_run_downwards_only() -> None:
         ("store/pool.py", "from ..ingest.batch import Batch", "store must not import ingest, which is above"),
         ("api/app.py", "from telemetry import ingest", "api must not import ingest, which is beside"),
         ("ingest/service.py", "def f():\n    import telemetry.cli", "ingest must not import cli, which is above"),
+        ("client/series.py", "from telemetry.domains import Kind", "client must not import domains, which is above"),
+        ("client/blocking.py", "import asyncpg", "client must not know asyncpg"),
         ("errors.py", "from . import settings", "errors must not import settings, which is above"),
         ("console2/page.py", "", "console2: has no level"),
     ],

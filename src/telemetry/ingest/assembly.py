@@ -35,6 +35,7 @@ log = structlog.get_logger()
 GRACE: Final = timedelta(seconds=2.5)
 """For what was received before the end is told to be committed; what is not is delivered again."""
 _OBSERVE_S: Final = 0.2
+_ANSWER_EVERY_S: Final = 1.0
 _SILENCE_S: Final = 5.0
 """A session whose broker has sent nothing for so long, with nothing in flight, holds nothing."""
 
@@ -67,6 +68,7 @@ class Assembly:
             counters=settings.mqtt.dropped_counters if share.watches else (),
             stale=known.filters if known is not None else (),
             known=known is not None and known.subscribed,
+            keep=settings.ingest.max_payload_bytes + 1,
         )
         self._intake.flow = self._subscriber
         routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories), share.strays)
@@ -159,24 +161,35 @@ class Assembly:
 
     async def _observe(self) -> None:
         while True:
-            self._metrics.observe(self._subscriber.stats, self._intake.waiting)
+            oldest_us = (self._detour or self._pipeline).oldest_us
+            self._metrics.observe(self._subscriber.stats, self._intake.waiting, oldest_us)
             self._accounts.note()
             await asyncio.sleep(_OBSERVE_S)
 
     async def _record(self) -> None:
-        """Puts on record what the broker has confirmed; a session that is only emptied is struck off."""
+        """Puts on record what the broker has confirmed, then answers for it; what is only emptied is struck off."""
         while not self._subscriber.stats.arranged:  # noqa: ASYNC110 - the session has no event loop to tell us in
             await asyncio.sleep(_OBSERVE_S)
         if self._share.filters:
             known = self._known or await self._sessions.announce(self._share.client_id, self._share.filters)
             if known is self._known or not known.filters:
                 await self._sessions.confirm(self._share.client_id, self._share.filters)
-            await self._sessions.close()
-            return
+            await self._answer()
         await self._silence()
         await self._sessions.forget(self._share.client_id)
         log.info("ingest_session_emptied", detail="It held no more messages.", client_id=self._share.client_id)
         self._emptied.set()
+
+    async def _answer(self) -> None:
+        """Says that the broker has the session, for as long as it does; and whether it had forgotten it before."""
+        noted = 0 if self._known is not None else -1  # of what was never known, nobody could say that it was lost
+        while True:
+            stats = self._subscriber.stats
+            if stats.connected:
+                lost = stats.sessions_lost
+                await self._sessions.answer(self._share.client_id, made_anew=lost > noted)
+                noted = lost
+            await asyncio.sleep(_ANSWER_EVERY_S)
 
     async def _silence(self) -> None:
         """Waits until the broker has sent nothing for a while, although it could, and all is settled."""

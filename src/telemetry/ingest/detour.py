@@ -78,6 +78,11 @@ class Detour:
         self._room = asyncio.Event()
         self._warned = False
 
+    @property
+    def oldest_us(self) -> int | None:
+        """When the oldest message was received that is not acknowledged, in µs since 1970."""
+        return self._in_hand[0].arrivals[0].received_us if self._in_hand else self._pipeline.oldest_us
+
     async def open(self) -> None:
         """Takes the spool, and gives the database `spool.after` to be there; to be called before messages can come.
 

@@ -2,17 +2,20 @@
 
 Each session counts into a registry of its own and knows nothing of the others. Whoever shows the page adds the label
 `worker`. A child process answers its supervisor over a pipe with its page as text, which needs no port, no folder and
-no agreement on which kinds of metrics there are. See docs/adr/0007.
+no agreement on which kinds of metrics there are. All are asked at the same time, so one that hangs costs the page two
+seconds, whatever their number. See docs/adr/0007.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Final
 
+import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
@@ -22,6 +25,8 @@ from prometheus_client.registry import Collector
 from telemetry.errors import ConfigurationError
 from telemetry.settings import Settings
 
+log = structlog.get_logger()
+
 _ANSWER_WITHIN_S: Final = 2.0
 
 
@@ -30,6 +35,7 @@ class Page(Collector):
 
     def __init__(self) -> None:
         self._sources: dict[str, Callable[[], Iterable[Metric]]] = {}
+        self._children: dict[str, _Child] = {}
         self._asking = threading.Lock()
 
     def add(self, worker: str, registry: CollectorRegistry) -> None:
@@ -38,7 +44,7 @@ class Page(Collector):
 
     def add_process(self, name: str, pipe: Connection) -> None:
         """Shows a child process; one that does not answer in time is left out. Replaces the one of that name."""
-        self._sources[f"process {name}"] = lambda: _asked(pipe)
+        self._children[name] = _Child(name, pipe)
 
     def remove(self, worker: str) -> None:
         """Shows a session of this process no more."""
@@ -50,13 +56,54 @@ class Page(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every family once, with the samples of all."""
+        families: dict[str, Metric] = {}
         with self._asking:
-            families: dict[str, Metric] = {}
-            for source in list(self._sources.values()):
-                for each in source():
-                    family = families.setdefault(each.name, Metric(each.name, each.documentation, each.type))
-                    family.samples += each.samples
+            for each in self._everything():
+                family = families.setdefault(each.name, Metric(each.name, each.documentation, each.type))
+                family.samples += each.samples
         yield from families.values()
+
+    def _everything(self) -> Iterator[Metric]:
+        children = list(self._children.values())
+        for child in children:
+            child.ask()
+        for source in list(self._sources.values()):
+            yield from source()
+        deadline = time.monotonic() + _ANSWER_WITHIN_S
+        for child in children:
+            yield from child.answer(deadline)
+
+
+class _Child:
+    """A process that answers over a pipe, asked in a thread: whatever it does, it holds up nobody else."""
+
+    def __init__(self, name: str, pipe: Connection) -> None:
+        self._name = name
+        self._pipe = pipe
+        self._thread: threading.Thread | None = None
+        self._families: list[Metric] = []
+
+    def ask(self) -> None:
+        """Asks for its page; not again while it owes an answer, which comes too late for whoever asked."""
+        if self._thread is None or not self._thread.is_alive():
+            self._families = []
+            self._thread = threading.Thread(target=self._ask, name=f"metrics of {self._name}", daemon=True)
+            self._thread.start()
+
+    def answer(self, deadline: float) -> list[Metric]:
+        """Its page, or nothing where it has not answered by then."""
+        assert self._thread is not None
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        return [] if self._thread.is_alive() else self._families
+
+    def _ask(self) -> None:
+        try:
+            self._pipe.send_bytes(b"metrics")
+            self._families = list(text_string_to_metric_families(self._pipe.recv_bytes().decode()))
+        except (EOFError, OSError):
+            return  # it has died; its supervisor knows
+        except Exception as error:
+            _failed(error, self._name)
 
 
 @contextmanager
@@ -94,7 +141,7 @@ def told(page: Page, pipe: Connection) -> Iterator[None]:
         try:
             while True:
                 pipe.recv_bytes()
-                pipe.send_bytes(generate_latest(registry))
+                pipe.send_bytes(_text(registry))
         except (EOFError, OSError):
             return  # the supervisor is gone, and the kernel ends us as well
 
@@ -115,13 +162,16 @@ def _labelled(worker: str, families: Iterable[Metric]) -> Iterator[Metric]:
         yield labelled
 
 
-def _asked(pipe: Connection) -> list[Metric]:
+def _text(registry: CollectorRegistry) -> bytes:
+    """The page; an empty one where it cannot be made this time, for who is not answered asks no more."""
     try:
-        while pipe.poll():
-            pipe.recv_bytes()  # an answer that came too late for whoever asked
-        pipe.send_bytes(b"metrics")
-        if not pipe.poll(_ANSWER_WITHIN_S):
-            return []
-        return list(text_string_to_metric_families(pipe.recv_bytes().decode()))
-    except (EOFError, OSError):
-        return []
+        return generate_latest(registry)
+    except Exception as error:
+        _failed(error, "this process")
+        return b""
+
+
+def _failed(error: Exception, whose: str) -> None:
+    log.error(
+        "metrics_failed", detail="Metrics are missing this time.", of=whose, error=str(error) or type(error).__name__
+    )

@@ -73,6 +73,11 @@ class Intake:
         """Messages that no batch has taken yet."""
         return self._waiting
 
+    @property
+    def oldest_us(self) -> int | None:
+        """When the oldest of them was received, in µs since 1970."""
+        return self._arrivals[0].received_us if self._arrivals else None
+
     def put(self, first: int, messages: Sequence[Message]) -> None:
         """Takes the messages of one read from the socket."""
         size = sum([len(message.payload) for message in messages])

@@ -68,6 +68,11 @@ class Metrics:
             "From receipt to commit, of the first message of the last batch",
             registry=self.registry,
         )
+        self._oldest = Gauge(
+            "telemetry_ingest_oldest_message_age_seconds",
+            "How long ago the oldest message was received that is not acknowledged; 0 where there is none",
+            registry=self.registry,
+        )
         self._visible = Histogram(
             "telemetry_ingest_visible_seconds",
             "From receipt to commit, of the first message of each batch",
@@ -134,8 +139,8 @@ class Metrics:
         """Refused readings were counted and not kept."""
         self._not_kept.labels(domain).inc(readings)
 
-    def observe(self, stats: SessionStats, waiting: int) -> None:
-        """Takes over what the MQTT session counts."""
+    def observe(self, stats: SessionStats, waiting: int, oldest_us: int | None = None) -> None:
+        """Takes over what the MQTT session counts, how many messages wait, and since when the oldest of all does."""
         for name, gauge in self._states.items():
             gauge.set(getattr(stats, name))
         for name, counter in self._counters.items():
@@ -143,6 +148,7 @@ class Metrics:
             counter.inc(now - self._counted[name])
             self._counted[name] = now
         self._waiting.set(waiting)
+        self._oldest.set(0.0 if oldest_us is None else max(0.0, time.time() - oldest_us / 1e6))
 
     def settled(self, batch: Batch, counts: Counts, commit_s: float) -> None:
         """A batch is committed."""

@@ -73,6 +73,11 @@ class Pipeline:
         except* Exception as errors:
             raise errors.exceptions[0] from None
 
+    @property
+    def oldest_us(self) -> int | None:
+        """When the oldest message was received that is not settled, in µs since 1970."""
+        return self._under_way[0].arrivals[0].received_us if self._under_way else self._intake.oldest_us
+
     def stands_still_s(self) -> float:
         """How long nothing was settled although something waited for it, in seconds."""
         return time.monotonic() - max(self._under_way[0].since, self._settled_at) if self._under_way else 0.0

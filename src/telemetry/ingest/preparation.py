@@ -16,6 +16,7 @@ from telemetry.formats.native import Decoded, attributes
 from telemetry.formats.quick import microseconds
 from telemetry.ingest.devices import Devices
 from telemetry.ingest.intake import Arrival, Message
+from telemetry.ingest.parcel import Kept
 from telemetry.ingest.routes import Route, Routes, Sort
 from telemetry.settings import IngestSettings, format_duration
 from telemetry.store.batch import Batch, Part, Readings, Source, quarantined
@@ -191,8 +192,8 @@ class Preparation:
         batch.received[route.domain] += 1
         fault = route.fault or Rejected(
             Reason.OVERSIZE,
-            f"the payload has {len(message.payload):,} bytes; "
-            f"ingest.max_payload_bytes allows {self._settings.max_payload_bytes:,}",
+            f"the payload has {_size(message)} bytes; ingest.max_payload_bytes allows "
+            f"{self._settings.max_payload_bytes:,}",
         )
         self._refuse(batch, route, message, received_us, fault)
 
@@ -220,6 +221,12 @@ def _readings(batch: Batch, sort: Sort) -> Readings:
     if readings is None:
         readings = batch.readings[sort.name] = Readings(sort.layout)
     return readings
+
+
+def _size(message: Message) -> str:
+    """Bytes of the payload as it was sent, of which the beginning may be all that there is."""
+    at_least = "at least " if isinstance(message, Kept) else ""
+    return f"{at_least}{getattr(message, 'size', len(message.payload)):,}"
 
 
 def _shown(said: Decoded) -> str:

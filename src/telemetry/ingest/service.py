@@ -13,7 +13,7 @@ from telemetry.domains import load_domains
 from telemetry.ingest.assembly import Assembly, patience_s
 from telemetry.ingest.exposition import Page, shown, told
 from telemetry.ingest.schema import wait_for_schema
-from telemetry.ingest.shares import Share, shares
+from telemetry.ingest.shares import Share, made_after, shares
 from telemetry.ingest.tasks import together, unless
 from telemetry.settings import Settings
 from telemetry.store.sessions import Known, Sessions
@@ -35,28 +35,25 @@ async def run(settings: Settings, stop: asyncio.Event, worker: int = 1, report_t
     everybody = [share for one in divided for share in one]
     page = Page()
     with shown(page, settings) if report_to is None else told(page, report_to):
-        work = [_take(settings, share, everybody, page, stop) for share in divided[worker - 1]]
+        work = [_take(settings, share, page, stop) for share in divided[worker - 1] if not share.strays]
         if worker == len(divided):
-            work.append(_empty_former(settings, everybody, page, stop))
+            work.append(_take_the_rest(settings, everybody, page, stop))
         await together(work)
 
 
-async def _take(settings: Settings, share: Share, everybody: list[Share], page: Page, stop: asyncio.Event) -> None:
+async def _take(settings: Settings, share: Share, page: Page, stop: asyncio.Event) -> None:
     """One session from its announcement to its end."""
     sessions = Sessions(settings)
 
     async def announce() -> Known:
         await wait_for_schema(settings)
-        if share.strays:
-            # It may leave a message only if the session of its domain was there when the message came.
-            await sessions.wait_for([each.client_id for each in everybody if not each.strays])
         return await sessions.announce(share.client_id, share.filters)
 
     known = None
     try:
         # With a spool, the database may be away: the session is announced when it is back.
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience_s(settings) if not share.strays else None):
+            async with asyncio.timeout(patience_s(settings)):
                 known = await unless(stop, announce())
         if not stop.is_set():
             await Assembly(settings, share, known, sessions, page).run(stop)
@@ -64,13 +61,29 @@ async def _take(settings: Settings, share: Share, everybody: list[Share], page: 
         await sessions.close()
 
 
-async def _empty_former(settings: Settings, everybody: list[Share], page: Page, stop: asyncio.Event) -> None:
+async def _take_the_rest(settings: Settings, everybody: list[Share], page: Page, stop: asyncio.Event) -> None:
+    """Takes what needs the sessions of the domains to be there: the strays beside them, and sessions before them."""
+    sessions = Sessions(settings)
+
+    async def named() -> list[Share]:
+        await wait_for_schema(settings)
+        made = await sessions.wait_for([share.client_id for share in everybody if not share.strays])
+        return [made_after(share, made) if share.strays else share for share in everybody]
+
+    try:
+        present = await unless(stop, named())
+    finally:
+        await sessions.close()
+    if present is not None:
+        strays = [_take(settings, share, page, stop) for share in present if share.strays]
+        await together([*strays, _empty_former(settings, [share.client_id for share in present], page, stop)])
+
+
+async def _empty_former(settings: Settings, present: list[str], page: Page, stop: asyncio.Event) -> None:
     """Takes what sessions hold that are used no more, once those that are used have subscribed, and gives them up."""
-    present = [share.client_id for share in everybody]
     sessions = Sessions(settings)
 
     async def look() -> list[Known]:
-        await wait_for_schema(settings)
         await sessions.wait_for(present)
         return await sessions.former(present)
 

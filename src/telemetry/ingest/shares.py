@@ -11,8 +11,9 @@ A shared subscription lets the broker divide the messages; then there is a sessi
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from telemetry.errors import ConfigurationError
 from telemetry.settings import Settings
@@ -23,7 +24,7 @@ class Share:
     """One session at the broker.
 
     Attributes:
-        client_id: its name, also that of the worker in the ledger.
+        client_id: its name, also that of the worker in the ledger; of strays, the beginning of it (`made_after`).
         filters: what it is subscribed to; nothing where it is only emptied.
         strays: whether it leaves messages of known domains.
         watches: whether it reads what the broker says that it dropped: one does, for it is told of all sessions alike.
@@ -63,15 +64,18 @@ def _divided(settings: Settings, domains: Sequence[str]) -> list[list[Share]]:
     of_domains = [Share(f"{base}-{domain}", (f"{root}/{domain}/#",)) for domain in domains]
     divided = [of_domains[number::workers] for number in range(workers)]
     if settings.ingest.strays == "quarantine":
-        divided[-1].append(_strays(base, root, domains))
+        divided[-1].append(Share(f"{base}-strays", (f"{root}/#",), strays=True))
     return divided
 
 
-def _strays(base: str, root: str, domains: Sequence[str]) -> Share:
-    """The session of what has no domain.
+def made_after(strays: Share, sessions: Mapping[str, datetime]) -> Share:
+    """The session of what has no domain, under the name that goes with the sessions of the domains.
 
-    It may leave what has one only because it was made after the sessions of all these domains; with other domains it is
-    therefore another session.
+    It may leave what has a domain only because it was made after the sessions of all of them. With another domain, or
+    where the broker had forgotten one of these sessions, it is therefore another session; the former one is emptied.
+
+    Args:
+        sessions: those of the domains, and when each was made.
     """
-    known = zlib.crc32(" ".join(sorted(domains)).encode())
-    return Share(f"{base}-strays-{known:08x}", (f"{root}/#",), strays=True)
+    known = zlib.crc32(" ".join(f"{name} {sessions[name].isoformat()}" for name in sorted(sessions)).encode())
+    return replace(strays, client_id=f"{strays.client_id}-{known:08x}")

@@ -35,11 +35,12 @@ _FAULTS: Final = (1, 2)
 """Exit codes of a worker whose settings, schema or arguments are wrong: to start it again cannot help."""
 
 
-async def run(settings: Settings, arguments: Sequence[str], stop: asyncio.Event) -> None:
+async def run(settings: Settings, arguments: Sequence[str], overrides: bytes, stop: asyncio.Event) -> None:
     """Runs as many workers as the settings say until told to stop.
 
     Args:
-        arguments: those of `telemetry` that make a worker read the same settings.
+        arguments: those of `telemetry` that make a worker of a process.
+        overrides: what each reads from its standard input, to have the same settings.
 
     Raises:
         ConfigurationError: the messages cannot be shared out so, or a worker has ended with a fault that it has told.
@@ -47,14 +48,15 @@ async def run(settings: Settings, arguments: Sequence[str], stop: asyncio.Event)
     divided = shares(settings, list(load_domains(settings.domains.directories)))
     page = Page()
     with shown(page, settings):
-        await _Supervisor(arguments, page).run(len(divided), stop)
+        await _Supervisor(arguments, overrides, page).run(len(divided), stop)
 
 
 class _Supervisor:
     """The workers of one `telemetry ingest`."""
 
-    def __init__(self, arguments: Sequence[str], page: Page) -> None:
+    def __init__(self, arguments: Sequence[str], overrides: bytes, page: Page) -> None:
         self._arguments = arguments
+        self._overrides = overrides
         self._page = page
         self._running: dict[int, asyncio.subprocess.Process] = {}
 
@@ -103,7 +105,7 @@ class _Supervisor:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "telemetry", *self._arguments),
                 *("--worker", str(number), "--report-to", str(its.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE,
                 pass_fds=[its.fileno()],
                 # Ctrl-C reaches the supervisor alone, which tells the workers.
                 start_new_session=True,
@@ -111,6 +113,9 @@ class _Supervisor:
             )
         self._running[number] = process
         self._page.add_process(str(number), mine)
+        assert process.stdin is not None
+        process.stdin.write(self._overrides)
+        process.stdin.close()
         log.info("ingest_worker_started", worker=number, pid=process.pid)
         return process
 

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
-from mqtt5 import PublishPacket
-
+from telemetry.mqtt.oversize import Message
 from telemetry.mqtt.session import Session, State
 
-Deliver = Callable[[int, list[PublishPacket]], None]
+Deliver = Callable[[int, list[Message]], None]
 """Called with the number of the first message and the messages of one read."""
 
 CLOSE_WITHIN_S: Final = 1.0

@@ -37,7 +37,7 @@ def session_expiry_s(settings: MqttSettings) -> int:
 
 
 def connect_packet(settings: MqttSettings) -> ConnectPacket:
-    """No maximum packet size, for the broker would drop a larger message without a word; no topic aliases."""
+    """No maximum packet size (see `oversize.py`), no topic aliases."""
     password = settings.password
     return ConnectPacket(
         settings.client_id,

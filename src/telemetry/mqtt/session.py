@@ -17,6 +17,8 @@ Window.   The broker may have as many QoS 1 and 2 messages unacknowledged as the
           sends more is not thrown out, because Mosquitto 2.0 does so under load; instead nothing more is read while
           more is unsettled than that, so memory is bounded by the Receive Maximum and one read. QoS 0 knows no
           window: beyond as many unsettled messages it is dropped, and counted.
+Size.     No Maximum Packet Size is named, for a broker drops what exceeds it without a word. Of a payload beyond what
+          is wanted the beginning is held, and the rest passes by (`oversize.py`); it is delivered like any other.
 Counters. What the broker says of itself (`$SYS/…`) is asked for by a second SUBSCRIBE, once the first one is granted: a
           broker that refuses it, or even leaves us for it, costs us the counters and no message. It comes at QoS 0, is
           taken out before it would get a number, and is never delivered (`drops.py`).
@@ -55,6 +57,7 @@ from telemetry.mqtt.drops import BrokerDrops
 from telemetry.mqtt.faults import ProtocolError, disconnected, malformed, refused, violation
 from telemetry.mqtt.keep_alive import KeepAlive
 from telemetry.mqtt.opening import connect_packet, keep_alive_s, session_expiry_s
+from telemetry.mqtt.oversize import LONGEST, Message, Oversize
 from telemetry.mqtt.reader import PacketReader
 from telemetry.mqtt.receiver import Receiver
 from telemetry.mqtt.stats import SessionStats
@@ -90,6 +93,7 @@ class Session:
         counters: topic filters of what the broker says that it dropped; it may refuse them.
         stale: topic filters of former times, to be ended after each CONNACK.
         known: whether the broker had the session in former times, so that it is lost if the broker does not know it.
+        keep: bytes of a payload that are wanted.
 
     Attributes:
         drops: what these counters tell.
@@ -107,6 +111,7 @@ class Session:
         counters: Sequence[str] = (),
         stale: Sequence[str] = (),
         known: bool = False,
+        keep: int = LONGEST,
     ) -> None:
         self.state = State.IDLE
         self.ended: TelemetryError | None = None
@@ -117,7 +122,8 @@ class Session:
         self.drops = BrokerDrops(counters)
         self._output: list[bytes] = []
         self._receiver = Receiver(settings.receive_maximum, self.stats, self._output, self.drops)
-        self._reader = PacketReader()
+        self._keep = keep
+        self._reader = PacketReader(keep)
         self._keep_alive = KeepAlive(keep_alive_s(settings), 0.0)
         self._epoch = 0
         self._known = known
@@ -139,7 +145,7 @@ class Session:
         self._epoch += 1
         self.lost(self._epoch)
         self.ended = None
-        self._reader = PacketReader()
+        self._reader = PacketReader(self._keep)
         self._keep_alive = KeepAlive(keep_alive_s(self._settings), now)
         self._greeting = b""
         self._answer_by = now + ANSWER_WITHIN_S
@@ -166,10 +172,10 @@ class Session:
         # Nothing may follow a DISCONNECT, so what is settled from now on is settled too late.
         self._receiver.begin_epoch()
 
-    def receive(self, data: bytes, now: float) -> tuple[int, list[PublishPacket]]:
+    def receive(self, data: bytes, now: float) -> tuple[int, list[Message]]:
         """Takes what was read; returns the number of the first message in it, and the messages."""
         first = self._receiver.next
-        messages: list[PublishPacket] = []
+        messages: list[Message] = []
         if self.state is State.ENDED or self.state is State.IDLE:
             return first, messages
         self._keep_alive.heard(now)
@@ -230,15 +236,23 @@ class Session:
     def _accepted(self) -> bool:
         return self.state is State.SUBSCRIBING or self.state is State.READY
 
-    def _take(self, packets: Sequence[Packet], messages: list[PublishPacket], now: float) -> None:
+    def _take(self, packets: Sequence[Packet | Oversize], messages: list[Message], now: float) -> None:
         accept, deliver, accepted = self._receiver.accept, messages.append, self._accepted
         for packet in packets:
             if accepted and type(packet) is PublishPacket:
                 if accept(packet):
                     deliver(packet)
+            elif isinstance(packet, Oversize):
+                self._take_oversize(packet, messages, now)
             else:
                 self._handle(packet, now)
                 accepted = self._accepted
+
+    def _take_oversize(self, message: Oversize, messages: list[Message], now: float) -> None:
+        if not self._accepted:
+            self._handle(message.packet, now)
+        elif self._receiver.accept(message.packet):
+            messages.append(message)
 
     def _handle(self, packet: Packet, now: float) -> None:
         handler = _HANDLERS.get(type(packet))

@@ -17,6 +17,7 @@ from telemetry.mqtt.backoff import Backoff
 from telemetry.mqtt.connection import CLOSE_WITHIN_S, Connection, Deliver
 from telemetry.mqtt.drops import BrokerDrops
 from telemetry.mqtt.faults import TakenOver
+from telemetry.mqtt.oversize import LONGEST
 from telemetry.mqtt.session import Session, State
 from telemetry.mqtt.stats import SessionStats
 from telemetry.mqtt.tls import tls_context
@@ -47,6 +48,7 @@ class Subscriber:
         counters: topic filters of what the broker says that it dropped; it may refuse them.
         stale: topic filters that the session had in former times; the broker is asked to end them.
         known: whether the broker had the session in former times.
+        keep: bytes of a payload that are wanted; of a longer one the beginning is delivered.
     """
 
     def __init__(
@@ -59,11 +61,12 @@ class Subscriber:
         counters: Sequence[str] = (),
         stale: Sequence[str] = (),
         known: bool = False,
+        keep: int = LONGEST,
     ) -> None:
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
         self._deliver = deliver
-        self._session = Session(settings, filters, max_qos, counters=counters, stale=stale, known=known)
+        self._session = Session(settings, filters, max_qos, counters=counters, stale=stale, known=known, keep=keep)
         self._connection: Connection | None = None
         self._backoff = Backoff(0.1, 30.0)
         # Two processes with one client id throw each other out: whoever is thrown out leaves the other one in peace.

@@ -14,7 +14,7 @@ import structlog
 from telemetry.errors import ConfigurationError, TelemetryError, Unavailable
 from telemetry.settings import Settings
 from telemetry.store.failures import Failure, classify
-from telemetry.store.pool import connect
+from telemetry.store.pool import close, connect
 
 log = structlog.get_logger()
 
@@ -59,7 +59,7 @@ class Link:
         self._backend: tuple[int, str] | None = None
         self._next_warning = 0.0
         self._is_cut = False
-        self.down_since: float | None = None
+        self._down_since: float | None = None
 
     async def call(self, work: Work[Result]) -> Result:
         """Does work over the connection, again and again until the database is there for it.
@@ -92,10 +92,7 @@ class Link:
         """Closes the connection; a later call opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
-                await connection.close(timeout=2)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                connection.terminate()
+            await close(connection)
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is not None and not self._connection.is_closed():
@@ -135,7 +132,7 @@ class Link:
                 raise error
             raise ConfigurationError(f"the database refuses what {self._purpose} asks of it: {error}") from error
         now = time.monotonic()
-        self.down_since = self.down_since or now
+        self._down_since = self._down_since or now
         if now >= self._next_warning:
             self._next_warning = now + _WARN_EVERY_S
             if isinstance(error, Occupied):
@@ -149,9 +146,9 @@ class Link:
             )
 
     def _back(self) -> None:
-        if self.down_since is not None:
-            seconds = round(time.monotonic() - self.down_since, 1)
-            self.down_since, self._next_warning = None, 0.0
+        if self._down_since is not None:
+            seconds = round(time.monotonic() - self._down_since, 1)
+            self._down_since, self._next_warning = None, 0.0
             log.info("database_back", detail="The database serves us.", purpose=self._purpose, seconds=seconds)
 
 

@@ -23,8 +23,10 @@ from telemetry.settings import Settings
 from telemetry.store import changes, roll_ups
 from telemetry.store.engine import recorded_engine
 from telemetry.store.failures import Failure, classify
+from telemetry.store.link import ANSWER_WITHIN_S
 from telemetry.store.pool import connection
 from telemetry.store.roll_ups import QUARTER, Ranges
+from telemetry.store.watch import watched
 
 log = structlog.get_logger()
 
@@ -32,6 +34,9 @@ LEADER = 0x7E1E_0002
 """Key of the advisory lock of the process that maintains."""
 OPEN_SHARE = 0.05
 """Part of the time that may go into keeping the open quarter's roll-ups fresh for dashboards (postgres engine)."""
+
+
+_FAILURES = (Unavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 @dataclass
@@ -55,7 +60,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         try:
             async with connection(settings, "maintain") as database:
                 await _lead(database, settings, stop)
-        except (Unavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _FAILURES as error:
             if classify(error) is Failure.HALT:
                 raise ConfigurationError(f"upkeep cannot go on: {error}") from error
             log.warning(
@@ -67,23 +72,30 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 async def run_once(settings: Settings) -> Round:
     """One round, for scripts and tests; does nothing when another process leads."""
     async with connection(settings, "maintain") as database:
-        if not await database.fetchval("SELECT pg_try_advisory_lock($1)", LEADER):
+        if not await _is_leader(database):
             return Round(leader=False)
-        return await Upkeep(database, settings).round()
+        async with watched(settings, database):
+            return await Upkeep(database, settings).round()
 
 
 async def _lead(database: asyncpg.Connection, settings: Settings, stop: asyncio.Event) -> None:
     upkeep = Upkeep(database, settings)
     leading = False
     while not stop.is_set():
-        if not leading and await database.fetchval("SELECT pg_try_advisory_lock($1)", LEADER):
+        if not leading and await _is_leader(database):
             leading = True
             log.info("maintain_leads", detail="This process keeps the database in order.")
         if leading:
-            done = await upkeep.round()
+            async with watched(settings, database):
+                done = await upkeep.round()
             if done != Round():
                 log.debug("maintain_round", **vars(done))
         await _pause(stop, settings.maintain.interval)
+
+
+async def _is_leader(database: asyncpg.Connection) -> bool:
+    leader: bool = await database.fetchval("SELECT pg_try_advisory_lock($1)", LEADER, timeout=ANSWER_WITHIN_S)
+    return leader
 
 
 async def _pause(stop: asyncio.Event, interval: timedelta) -> None:
@@ -119,7 +131,7 @@ class Upkeep:
             await self._refresh_open(domains, closed)
             done.partitions_dropped = await self._drop_partitions(domains)
         await changes.forget(self._database, now - self._settings.retention.readings)
-        done.quarantine_deleted = await self._delete_quarantine()
+        done.quarantine_deleted = await self._delete_what_was_noted()
         return done
 
     async def _partitions_ahead(self, domains: Iterable[str]) -> int:
@@ -146,7 +158,8 @@ class Upkeep:
             dropped += [row["name"] for row in rows]
         return dropped
 
-    async def _delete_quarantine(self) -> int:
+    async def _delete_what_was_noted(self) -> int:
+        """Clocks and quarantine are kept equally long; returns how many entries of quarantine are deleted."""
         before = datetime.now(UTC) - self._settings.retention.quarantine
         await self._database.execute("DELETE FROM device_clocks WHERE seen_at < $1", before)
         tag = await self._database.execute("DELETE FROM quarantine WHERE received_at < $1", before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -20,6 +21,16 @@ _SERVER_SETTINGS = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
 }
+_CLIENT_OPTIONS = (
+    # The same for us. A statement may take as long as it likes, but its server must be there.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    # What was sent and is not confirmed ends the connection after so many ms, and not after a quarter of an hour.
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
+)
+_CLOSE_WITHIN_S = 2.0
 
 
 async def connect(settings: Settings, purpose: str = "", *, answer_within_s: float | None = None) -> asyncpg.Connection:
@@ -34,12 +45,14 @@ async def connect(settings: Settings, purpose: str = "", *, answer_within_s: flo
     """
     url = settings.database.url.get_secret_value()
     try:
-        return await asyncpg.connect(
+        opened = await asyncpg.connect(
             url,
             timeout=settings.database.connect_timeout.total_seconds(),
             command_timeout=answer_within_s,
             server_settings=_SERVER_SETTINGS | {"application_name": f"{APPLICATION} {purpose}".strip()},
         )
+        await _notice_death(opened)
+        return opened
     except (ValueError, asyncpg.ClientConfigurationError) as error:
         raise ConfigurationError(f"database.url is no PostgreSQL URL: {error}") from None
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
@@ -51,13 +64,23 @@ async def connect(settings: Settings, purpose: str = "", *, answer_within_s: flo
 
 
 @asynccontextmanager
-async def connection(settings: Settings, purpose: str = "") -> AsyncIterator[asyncpg.Connection]:
-    """A connection that is closed at the end of the block; errors as in `connect`."""
-    opened = await connect(settings, purpose)
+async def connection(
+    settings: Settings, purpose: str = "", *, answer_within_s: float | None = None
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that is closed at the end of the block; arguments and errors as in `connect`."""
+    opened = await connect(settings, purpose, answer_within_s=answer_within_s)
     try:
         yield opened
     finally:
-        await opened.close()
+        await close(opened)
+
+
+async def close(opened: asyncpg.Connection) -> None:
+    """Takes leave of the server, unless it does not listen."""
+    try:
+        await opened.close(timeout=_CLOSE_WITHIN_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        opened.terminate()
 
 
 async def create_pool(settings: Settings, purpose: str = "") -> asyncpg.Pool:
@@ -68,7 +91,17 @@ async def create_pool(settings: Settings, purpose: str = "") -> asyncpg.Pool:
         max_size=settings.database.pool_size,
         timeout=settings.database.connect_timeout.total_seconds(),
         server_settings=_SERVER_SETTINGS | {"application_name": f"{APPLICATION} {purpose}".strip()},
+        init=_notice_death,
     )
+
+
+async def _notice_death(opened: asyncpg.Connection) -> None:
+    """Has the kernel end the connection within a minute when the server's host or the network is gone."""
+    # asyncpg has no option for it and shows the socket to nobody.
+    end = opened._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+    if end.family != socket.AF_UNIX:
+        for option in _CLIENT_OPTIONS:
+            end.setsockopt(*option)
 
 
 def address(url: str) -> str:

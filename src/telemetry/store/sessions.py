@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -73,18 +74,36 @@ class Sessions:
         """The session holds nothing any more and will not be used."""
         await self._execute("DELETE FROM ingest_sessions WHERE client_id = $1", client_id)
 
-    async def wait_for(self, client_ids: Collection[str]) -> None:
-        """Waits until each of them has subscribed."""
+    async def answer(self, client_id: str, *, made_anew: bool) -> None:
+        """Tells whoever asks that the broker has the session now; also that it had forgotten the one before."""
+        await self._execute(
+            """
+            UPDATE ingest_sessions SET answered = true, made_at = CASE WHEN $2 THEN now() ELSE made_at END
+            WHERE client_id = $1 AND ($2 OR NOT answered)
+            """,
+            client_id,
+            made_anew,
+        )
 
-        async def missing(database: asyncpg.Connection) -> int:
-            count: int = await database.fetchval(
-                "SELECT count(*) FROM ingest_sessions WHERE client_id = ANY ($1) AND subscribed_at IS NOT NULL",
+    async def wait_for(self, client_ids: Collection[str]) -> dict[str, datetime]:
+        """Asks whether the broker has these sessions, and waits until a running ingest has said so of each.
+
+        Returns:
+            When each of them was made.
+        """
+
+        async def answers(database: asyncpg.Connection) -> dict[str, datetime]:
+            rows = await database.fetch(
+                "SELECT client_id, made_at FROM ingest_sessions WHERE client_id = ANY ($1) AND answered",
                 list(client_ids),
             )
-            return len(client_ids) - count
+            return {row["client_id"]: row["made_at"] for row in rows}
 
-        while await self._link.call(missing):  # noqa: ASYNC110 - other processes subscribe
+        # What is on record was true in former times; a broker may have forgotten the session since.
+        await self._execute("UPDATE ingest_sessions SET answered = false WHERE client_id = ANY ($1)", list(client_ids))
+        while len(made := await self._link.call(answers)) < len(client_ids):  # noqa: ASYNC110 - of other processes
             await asyncio.sleep(_LOOK_EVERY_S)
+        return made
 
     async def former(self, present: Collection[str]) -> list[Known]:
         """The sessions on record beside those that are used now."""

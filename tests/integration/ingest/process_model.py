@@ -22,6 +22,7 @@ from telemetry.ingest.metrics import Metrics
 from telemetry.ingest.pipeline import Pipeline
 from telemetry.ingest.preparation import Preparation
 from telemetry.ingest.routes import Routes
+from telemetry.mqtt.oversize import Message as Delivered
 from telemetry.mqtt.session import Session
 from telemetry.settings import Settings
 from telemetry.store.batch import Batch
@@ -91,9 +92,10 @@ class Process:
         """It has room again."""
         self.paused = False
 
-    def take(self, first: int, packets: Sequence[PublishPacket]) -> None:
+    def take(self, first: int, packets: Sequence[Delivered]) -> None:
         """Hands the messages of a read on, as the subscriber does."""
         for number, packet in enumerate(packets, first):
+            assert isinstance(packet, PublishPacket)
             self.numbers[number] = self._broker.messages[int(dict(packet.user_properties)[SEQUENCE])]
         if packets:
             self._taken = first + len(packets)

@@ -96,6 +96,21 @@ async def test_twelve_kinds_of_broken_message_are_quarantined_and_the_next_good_
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_huge_message_is_quarantined_by_its_beginning(settings: Settings, connection: asyncpg.Connection) -> None:
+    """What exceeds the limit by far is not held in memory; its size is told, and what follows it is stored."""
+    settings = changed(settings, max_payload_bytes=1_000)
+    payload = b'{"power_w":1,"note":"%b"}' % (b"x" * 20_000_000)
+    async with ingesting(settings), gateway(settings) as sender:
+        await sender.send("lighting/a", payload)
+        await sender.send("lighting/a", {"time": at(), "power_w": 1.0})
+        assert await received(connection, 2) == {"received": 2, "oversize": 1, "stored": 1}
+    (row,) = await connection.fetch("SELECT * FROM quarantine")
+    assert (row["topic"], row["payload"]) == (f"{settings.mqtt.topic_root}/lighting/a", payload[:1_001])
+    assert row["detail"] == f"the payload has {len(payload):,} bytes; ingest.max_payload_bytes allows 1,000"
+
+
+@pytest.mark.asyncio
 async def test_conflict_is_quarantined_and_the_first_value_stays(
     settings: Settings, connection: asyncpg.Connection
 ) -> None:

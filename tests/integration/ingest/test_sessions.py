@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
-import aiomqtt
 import asyncpg
 import pytest
 
@@ -12,6 +12,7 @@ from telemetry.demo import http
 from telemetry.settings import Settings
 from telemetry.store.sessions import Known, Sessions
 from tests.integration.ingest.test_workers import publish
+from tests.support.gateway import forget_session
 from tests.support.ingesting import ingesting, received
 from tests.support.supervised import until
 
@@ -21,18 +22,6 @@ LOST = "telemetry_ingest_mqtt_sessions_lost_total"
 def confirmed(settings: Settings) -> str:
     """Whether the session of the settings is on record with exactly the filters that it has."""
     return f"SELECT filters FROM ingest_sessions WHERE subscribed_at IS NOT NULL AND base = '{settings.mqtt.client_id}'"
-
-
-async def give_up(settings: Settings) -> None:
-    """The broker forgets our session."""
-    async with aiomqtt.Client(
-        settings.mqtt.host,
-        settings.mqtt.port,
-        identifier=settings.mqtt.client_id,
-        protocol=aiomqtt.ProtocolVersion.V5,
-        clean_start=True,
-    ):
-        pass
 
 
 async def lost(url: str) -> float | None:
@@ -50,7 +39,7 @@ async def test_session_that_was_lost_while_we_were_away_is_told(
         async with ingesting(settings) as url:
             await until(connection, confirmed(settings), lambda found: found == filters)
             assert await lost(url) == 0
-    await give_up(settings)
+    await forget_session(settings, settings.mqtt.client_id)
     async with ingesting(settings) as url:
         assert await lost(url) == 1
 
@@ -99,18 +88,22 @@ async def test_former_session_of_another_ingest_is_left_alone(settings: Settings
 
 
 @pytest.mark.asyncio
-async def test_wait_ends_when_every_session_has_subscribed(settings: Settings) -> None:
+async def test_wait_ends_when_every_session_has_answered_since(settings: Settings) -> None:
+    """What was confirmed in former times does not count: the broker may have forgotten it."""
     sessions, others = Sessions(settings), Sessions(settings)
     try:
-        waiting = asyncio.create_task(sessions.wait_for(["a", "b"]))
-        for name in ("a", "b"):
-            await others.announce(name, [f"{name}/#"])
-            await asyncio.sleep(0.5)
-            assert not waiting.done()
-            if name == "a":
-                await others.confirm("a", ["a/#"])
-        await others.confirm("b", ["b/#"])
-        await asyncio.wait_for(waiting, 10)
+        made: dict[str, datetime] = {}
+        for _ in ("unknown to the broker", "known, and perhaps forgotten"):
+            waiting = asyncio.create_task(sessions.wait_for(["a", "b"]))
+            for name in ("a", "b"):
+                await others.announce(name, [f"{name}/#"])
+                await others.confirm(name, [f"{name}/#"])
+                await asyncio.sleep(0.5)
+                assert not waiting.done()
+                await others.answer(name, made_anew=bool(made) and name == "b")
+            before, made = made, await asyncio.wait_for(waiting, 10)
+        assert made["a"] == before["a"]
+        assert made["b"] > before["b"]
     finally:
         await sessions.close()
         await others.close()

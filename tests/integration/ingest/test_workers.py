@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from telemetry.settings import Settings
-from tests.support.gateway import gateway
+from tests.support.gateway import forget_session, gateway
 from tests.support.ingesting import ingesting, outcomes
 from tests.support.supervised import PATIENCE_S, supervised, until
 
@@ -59,6 +59,8 @@ async def test_three_workers_take_four_domains_and_strays(settings: Settings, co
     async with supervised(settings, "--workers", "3") as running:
         names = await running.subscribed(SESSIONS)
         assert len(running.workers) == 3
+        # The URL of the database, with its password, was given to the first process alone.
+        assert not any("--set" in worker.cmdline() for worker in running.workers)
         await publish(settings, range(200), strays=3)
         await until(connection, "SELECT sum(readings) FROM ledger WHERE outcome = 'received'", lambda n: n == 203)
         assert await outcomes(connection) == {"received": 203, "stored": 200, "unknown_topic": 3}
@@ -138,6 +140,30 @@ async def test_number_of_workers_may_change(settings: Settings, connection: asyn
         assert await running.end() == 0
     await require_each_once(connection, 1_300)
     assert (await outcomes(connection))["unknown_topic"] == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_messages_of_a_session_that_the_broker_forgot_are_not_left(
+    settings: Settings, connection: asyncpg.Connection
+) -> None:
+    """Only the session for strays holds them: made before the one that is new, it may not leave them."""
+    async with supervised(settings, "--workers", "2") as running:
+        before = await running.subscribed(SESSIONS)
+        await until(connection, "SELECT count(*) FROM ingest_sessions WHERE answered", lambda n: n == SESSIONS)
+        assert await running.end() == 0
+    await forget_session(settings, f"{settings.mqtt.client_id}-lighting")
+    await publish(settings, range(40), strays=1)
+    async with supervised(settings, "--workers", "2") as running:
+        await stored(connection, 40)
+        await running.says("ingest_session_emptied")
+        after = await running.subscribed(SESSIONS)
+        assert [a == b for a, b in zip(after, before, strict=True)] == ["strays" not in name for name in before]
+        await publish(settings, range(40, 80), strays=1)
+        await stored(connection, 80)
+        assert await running.end() == 0
+    assert (await outcomes(connection))["unknown_topic"] == 2
+    await require_each_once(connection, 80)
 
 
 @pytest.mark.asyncio

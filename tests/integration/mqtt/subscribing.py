@@ -13,6 +13,7 @@ import mqtt5
 from mqtt5 import Packet, PublishPacket, QoS
 
 from telemetry.demo.mosquitto import LocalMosquitto
+from telemetry.mqtt.oversize import Message
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import MqttSettings
 
@@ -41,9 +42,9 @@ class Listener:
         self.task = asyncio.create_task(self.subscriber.run())
         self._settle = settle
 
-    def _take(self, first: int, messages: list[PublishPacket]) -> None:
+    def _take(self, first: int, messages: list[Message]) -> None:
         assert first == len(self.messages)
-        self.messages += messages
+        self.messages += [message for message in messages if isinstance(message, PublishPacket)]
         self.reads.append(range(first, first + len(messages)))
         if self._settle:
             self.subscriber.settle(first, first + len(messages))

@@ -29,6 +29,7 @@ from telemetry.demo.mosquitto import LocalMosquitto, free_port
 from telemetry.errors import ConfigurationError
 from telemetry.mqtt import subscriber as subscriber_module
 from telemetry.mqtt.connection import REST_S, Connection
+from telemetry.mqtt.oversize import Message
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import MqttSettings
 from tests.integration.mqtt.subscribing import Listener, Publisher, Wire, listening, mqtt_settings, until
@@ -226,7 +227,7 @@ async def test_close_while_the_broker_is_away_is_prompt(topic_root: str) -> None
 
 @pytest.mark.asyncio
 async def test_what_the_consumer_raises_ends_the_run(mosquitto: LocalMosquitto, topic_root: str) -> None:
-    def deliver(first: int, messages: list[PublishPacket]) -> None:
+    def deliver(first: int, messages: list[Message]) -> None:
         raise ZeroDivisionError("a bug in the consumer")
 
     settings = mqtt_settings(mosquitto, client_id=f"bug-{topic_root[-8:]}")

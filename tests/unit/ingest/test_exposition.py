@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
+from collections.abc import Iterable
 from multiprocessing import Pipe
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from structlog.testing import capture_logs
 
 from telemetry.ingest import exposition
 from telemetry.ingest.exposition import Page, told
@@ -56,15 +63,86 @@ def test_page_of_other_processes_is_one_page() -> None:
 
 
 def test_process_that_does_not_answer_in_time_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exposition, "_ANSWER_WITHIN_S", 0.05)
+    monkeypatch.setattr(exposition, "_ANSWER_WITHIN_S", 0.1)
     shown = page(a=1)
     mine, its = Pipe()
     shown.add_process("1", mine)
-    assert samples(shown) == {"a": 1}
+    for _ in range(3):
+        assert samples(shown) == {"a": 1}
+    monkeypatch.undo()
     its.recv_bytes()
+    assert not its.poll(), "it is not asked again while it owes an answer"
     its.send_bytes(b"# TYPE late counter\nlate_total 1\n")  # the answer to a question of long ago
-    assert samples(shown) == {"a": 1}
-    assert samples(shown, "late_total") == {}
+    await_answers()
+    with told(page(b=2), its):
+        assert samples(shown, "late_total") == {}
+        assert samples(shown) == {"a": 1, "b": 2}
+        mine.close()
+
+
+def await_answers() -> None:
+    """Waits until no process owes one."""
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("metrics of") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_processes_are_asked_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many hang, also in the middle of an answer, the page waits once for all of them, and shows the others."""
+    monkeypatch.setattr(exposition, "_ANSWER_WITHIN_S", 1.0)
+    waits: list[float] = []
+    join = threading.Thread.join
+
+    def noted(thread: threading.Thread, timeout: float | None = None) -> None:
+        waits.append(timeout or 0.0)
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", noted)
+    shown = page(a=1)
+    pipes = [Pipe() for _ in range(6)]
+    for number, (mine, _) in enumerate(pipes):
+        shown.add_process(str(number), mine)
+    os.write(pipes[0][1].fileno(), b"\0\0\1\0half of it")
+    with told(page(b=2), pipes[-1][1]):
+        assert samples(shown) == {"a": 1, "b": 2}
+        assert len(waits) == 6
+        assert sum(waits[1:]) < 1.0, "only the first one was worth waiting for"
+        pipes[-1][0].close()
+    for _, its in pipes[:-1]:
+        its.close()
+    await_answers()
+
+
+def test_page_that_cannot_be_made_once_is_made_the_next_time() -> None:
+    """Neither a fault of a worker's page nor nonsense in its answer ends the asking."""
+
+    class Fickle(Collector):
+        times = 0
+
+        def collect(self) -> Iterable[Metric]:
+            self.times += 1
+            if self.times == 1:
+                raise RuntimeError("dictionary changed size during iteration")
+            return [CounterMetricFamily("fine", "", value=self.times)]
+
+    fickle = CollectorRegistry()
+    fickle.register(Fickle())
+    child, shown = Page(), page(a=1)
+    child.add("b", fickle)
+    (mine, its), (nonsense, other) = Pipe(), Pipe()
+    with told(child, its), capture_logs() as said:
+        shown.add_process("1", mine)
+        shown.add_process("2", nonsense)
+        other.send_bytes(b"\xff")
+        assert samples(shown) == {"a": 1}
+        other.close()
+        assert samples(shown, "fine_total") == {"b": 2}
+        mine.close()
+    assert {(each["event"], each["of"]) for each in said} == {
+        ("metrics_failed", "this process"),
+        ("metrics_failed", "2"),
+    }
 
 
 def test_counters_of_a_session_count_what_came_since() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
 import pytest
 
 from telemetry.errors import ConfigurationError
-from telemetry.ingest.shares import Share, shares
+from telemetry.ingest.shares import Share, made_after, shares
 from telemetry.settings import load_settings
 
 DOMAINS = ["energy", "lighting", "parking", "waste"]
+MADE = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 def divided(domains: list[str] = DOMAINS, **more: Any) -> list[list[Share]]:
@@ -39,13 +41,15 @@ def test_domains_are_spread_evenly_and_strays_go_to_the_last_worker() -> None:
     assert names == [["energy", "waste"], ["lighting"], ["parking", "strays"]]
 
 
-def test_stray_session_of_other_domains_is_another_one() -> None:
-    """What the one holds of a new domain may be in no other session, and must not be left."""
-    four, five = (
-        [share.client_id for share in chain(*divided(domains, ingest__workers=2)) if share.strays]
-        for domains in (DOMAINS, [*DOMAINS, "noise"])
-    )
-    assert four != five
+def test_stray_session_beside_other_sessions_is_another_one() -> None:
+    """What the one holds of a new domain, or of a session that was forgotten, may be nowhere else: not to be left."""
+    strays = Share("us-strays", ("city/v1/#",), strays=True)
+    four = dict.fromkeys(DOMAINS, MADE)
+    several = (four, four | {"noise": MADE}, four | {"waste": MADE + timedelta(microseconds=1)})
+    names = [made_after(strays, sessions).client_id for sessions in several]
+    assert len(set(names)) == 3
+    assert all(name.startswith("us-strays-") for name in names)
+    assert made_after(strays, dict(reversed(four.items()))).client_id == names[0]
 
 
 def test_shared_subscription_has_a_session_for_each_worker() -> None:

@@ -79,8 +79,11 @@ class FarSide:
         self.said()
 
     def receive(self, *data: bytes) -> list[PublishPacket]:
-        """Gives bytes to the session; returns the messages."""
-        return self.session.receive(b"".join(data), self.now)[1]
+        """Gives bytes to the session; returns the messages, whole as they must be."""
+        messages = self.session.receive(b"".join(data), self.now)[1]
+        whole = [message for message in messages if isinstance(message, PublishPacket)]
+        assert len(whole) == len(messages)
+        return whole
 
     def numbers(self, *data: bytes) -> range:
         """Gives bytes to the session; returns the numbers of the messages."""

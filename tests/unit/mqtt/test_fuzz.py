@@ -142,7 +142,8 @@ def test_pubacks_are_a_prefix_of_the_receipt_and_settled(steps: list[tuple[str, 
     received, acked, settled, delivered = list[tuple[int, int]](), list[int](), set[int](), 0
     for step, argument in steps:
         if step == "receive":
-            first, taken = far.session.receive(b"".join(argument), far.now)
+            first = far.session.receive(b"", far.now)[0]
+            taken = far.receive(*argument)
             received += [(first + i, m.packet_id or 0) for i, m in enumerate(taken) if m.qos is Q1]
             delivered = first + len(taken)
         elif step == "reconnect":

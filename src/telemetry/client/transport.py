@@ -1,0 +1,81 @@
+"""httpx below both shells: what a connection is made of, a request in its words, and its errors in ours."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from ssl import SSLContext
+from typing import Any, TypeVar
+
+from telemetry.client.errors import AnswerTimeout, InvalidArgument, MissingLibrary, NoAnswer
+from telemetry.client.exchange import Answer, Request, Retry
+
+try:
+    import httpx as httpx
+except ModuleNotFoundError as error:
+    raise MissingLibrary("httpx", "client") from error
+
+DEFAULT_TIMEOUT_S = 60.0
+"""More than a question may take by default (`api.statement_timeout`)."""
+CHUNK = 1 << 16
+"""Bytes that are handed to a sink at a time."""
+NEVER = Retry(attempts=1)
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def options(
+    url: str, timeout: float | None, headers: Mapping[str, str] | None, verify: SSLContext | bool
+) -> dict[str, Any]:
+    """Arguments of `httpx.Client` and `httpx.AsyncClient`.
+
+    Raises:
+        InvalidArgument: the address is none of HTTP.
+    """
+    if not url.startswith(("http://", "https://")):
+        raise InvalidArgument(f"url: {url!r} is no address of a service; allowed: http://host:port, https://host/path")
+    own = {"user-agent": f"urban-telemetry/{version('urban-telemetry')}"}
+    return {"base_url": url, "timeout": timeout, "headers": {**own, **(headers or {})}, "verify": verify}
+
+
+def words(request: Request) -> dict[str, Any]:
+    """Arguments of `stream`."""
+    body = {} if request.body is None else {"json": request.body}
+    return {"method": request.method, "url": request.path, "params": request.params, **body}
+
+
+def answered(response: httpx.Response, content: bytes) -> Answer:
+    """What came."""
+    return Answer(response.status_code, response.headers, content)
+
+
+@contextmanager
+def translated(request: Request) -> Iterator[None]:
+    """Errors of httpx as ours."""
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise AnswerTimeout(f"{request.path}: nothing came in time ({_told(error)}); see `timeout`") from error
+    except httpx.RequestError as error:
+        raise NoAnswer(f"{request.path}: {_told(error)}") from error
+    except httpx.InvalidURL as error:
+        raise InvalidArgument(f"{request.path}: {error}") from error
+
+
+def named_after(question: Callable[..., Any], method: Method) -> Method:
+    """A method with the name, the documentation and the signature of the question that it asks."""
+    method.__name__, method.__doc__ = question.__name__, question.__doc__
+    method.__qualname__ = f"{method.__qualname__.partition('.')[0]}.{question.__name__}"
+    signature = inspect.signature(question)
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    changed = signature.replace(
+        parameters=[own, *signature.parameters.values()], return_annotation=inspect.Signature.empty
+    )
+    method.__signature__ = changed  # type: ignore[attr-defined]
+    return method
+
+
+def _told(error: Exception) -> str:
+    return str(error) or type(error).__name__

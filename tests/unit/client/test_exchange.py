@@ -1,0 +1,201 @@
+"""What the client decides, without a socket and without a clock: flows are given answers, and tell what to do next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+import pytest
+
+from telemetry.client import (
+    ClientError,
+    InvalidArgument,
+    InvalidParameter,
+    NotFound,
+    Problem,
+    Question,
+    Retry,
+    ServiceFault,
+    ServiceUnavailable,
+    TooManyQuestions,
+    UnexpectedAnswer,
+    questions,
+    series,
+)
+from telemetry.client.errors import refusal
+from telemetry.client.exchange import Answer, Request, Send, Wait, patient
+from telemetry.client.words import parameters
+from telemetry.errors import TelemetryError
+
+VERSION = Answer(200, {}, b'{"data": {"name": "urban-telemetry", "version": "9", "more": 1}, "meta": {}}')
+
+
+def problem(status: int, kind: str, retry_after: str | None = None, **more: Any) -> Answer:
+    members = {"type": f"urn:telemetry:problem:{kind}", "status": status, "detail": "no", **more}
+    headers = {"content-type": "application/problem+json"}
+    if retry_after is not None:
+        headers["retry-after"] = retry_after
+    return Answer(status, headers, json.dumps(members).encode())
+
+
+def told(question: Question[Any], answers: list[Answer], retry: Retry) -> tuple[Any, list[float], list[Request]]:
+    """How a question ends that gets these answers: the result or the error, the pauses, and what was sent."""
+    steps, pauses, sent = patient(question.flow(), retry), [], []
+    left = iter(answers)
+    answer = None
+    try:
+        while True:
+            step = steps.send(answer)
+            if isinstance(step, Wait):
+                pauses.append(step.seconds)
+                answer = None
+            else:
+                sent.append(step.request)
+                answer = next(left)
+    except StopIteration as end:
+        return end.value, pauses, sent
+    except ClientError as error:
+        return error, pauses, sent
+
+
+def test_question_refused_for_the_moment_is_asked_again_after_longer_and_longer_pauses() -> None:
+    busy = problem(429, "too-many-questions", "2")
+    found, pauses, sent = told(questions.version(), [busy, problem(503, "database-away", "3"), VERSION], Retry())
+    assert (found.version, pauses, len(sent)) == ("9", [2, 6], 3)
+    found, pauses, sent = told(questions.version(), [busy] * 9, Retry(attempts=3))
+    assert (type(found), found.retry_after, pauses, len(sent)) == (TooManyQuestions, 2.0, [2, 4], 3)
+    found, pauses, _ = told(questions.version(), [busy] * 9, Retry(longest_s=3))
+    assert (type(found), pauses) == (TooManyQuestions, [2])
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "retry"),
+    [
+        (questions.version(), problem(429, "too-many-questions", "2"), Retry(attempts=1)),
+        (questions.version(), problem(429, "too-many-questions", "31"), Retry()),
+        (questions.version(), problem(503, "too-slow"), Retry()),
+        (questions.version(), problem(503, "database-away", "tomorrow"), Retry()),
+        (questions.version(), problem(500, "internal-error", "1"), Retry()),
+        (questions.put_device("lamp-1", "lighting"), problem(503, "database-away", "1"), Retry()),
+        (questions.delete_device("lamp-1"), problem(429, "too-many-questions", "1"), Retry()),
+    ],
+)
+def test_question_is_not_asked_again_where_that_is_not_meant(
+    question: Question[Any], answer: Answer, retry: Retry
+) -> None:
+    found, pauses, sent = told(question, [answer], retry)
+    assert isinstance(found, Problem)
+    assert (pauses, len(sent)) == ([], 1)
+
+
+def test_health_of_a_service_without_database_is_told_at_once() -> None:
+    found, pauses, _ = told(questions.health(), [problem(503, "database-away", "5")], Retry())
+    assert (found.is_ready, found.detail, pauses) == (False, "no", [])
+
+
+def test_retry_without_an_attempt_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match="attempts: 0 is less than 1"):
+        Retry(attempts=0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "sentence"),
+    [
+        (problem(404, "not-found", parameter="device"), NotFound, "404 not-found: no"),
+        (problem(500, "internal-error"), ServiceFault, "500 internal-error: no"),
+        (problem(503, "too-slow"), ServiceUnavailable, "503 too-slow: no"),
+        (problem(406, "not-acceptable"), Problem, "406 not-acceptable: no"),
+        (problem(429, "too-many-questions", "2"), TooManyQuestions, "429 .*; ask again in 2 s"),
+        (
+            problem(422, "invalid-parameter", given="x", allowed=[f"m{number}" for number in range(13)]),
+            InvalidParameter,
+            "422 .*; given: 'x'; allowed: m0, .*m11, …$",
+        ),
+        (Answer(502, {"content-type": "text/html"}, b"<h1>Bad gateway"), UnexpectedAnswer, "502 .*Bad gateway"),
+        (Answer(307, {}, b""), UnexpectedAnswer, "307 .*is the address right"),
+        (Answer(500, {"content-type": "application/problem+json"}, b"["), UnexpectedAnswer, "500"),
+    ],
+)
+def test_answer_that_is_no_success_is_an_error_of_its_kind(
+    answer: Answer, kind: type[ClientError], sentence: str
+) -> None:
+    error = refusal(answer.status, answer.headers, answer.content)
+    assert type(error) is kind
+    assert isinstance(error, TelemetryError)
+    with pytest.raises(kind, match=sentence):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("question", "content"),
+    [
+        (questions.version(), b"<html>"),
+        (questions.version(), b'{"data": {"name": 1}}'),
+        (series("lighting", "power_w"), b'{"meta": {}}'),
+    ],
+)
+def test_answer_of_something_else_is_an_error(question: Question[Any], content: bytes) -> None:
+    found, _, _ = told(question, [Answer(200, {}, content)], Retry())
+    assert isinstance(found, UnexpectedAnswer)
+
+
+def test_parameters_are_written_as_the_service_reads_them() -> None:
+    paris = datetime(2026, 3, 29, tzinfo=ZoneInfo("Europe/Paris"))
+    given: Mapping[str, Any] = {
+        "metric": ("a", "b"),
+        "zone": "Centre",
+        "percentile": [95, 99.9],
+        "start": paris,
+        "end": "-24h",
+        "max_gap": timedelta(hours=2),
+        "explain": True,
+        "tz": None,
+    }
+    assert parameters(**given) == (
+        ("metric", "a"),
+        ("metric", "b"),
+        ("zone", "Centre"),
+        ("percentile", "95"),
+        ("percentile", "99.9"),
+        ("start", "2026-03-28T23:00:00+00:00"),
+        ("end", "-24h"),
+        ("max_gap", "7200s"),
+        ("explain", "true"),
+    )
+    frame = pl.DataFrame({"device": ["a", "b"]})
+    assert parameters(device=frame["device"], zone=frame.to_pandas()["device"], percentile=np.int64(95)) == (  # type: ignore[arg-type]
+        *(("device", "a"), ("device", "b"), ("zone", "a"), ("zone", "b")),
+        ("percentile", "95"),
+    )
+    with pytest.raises(InvalidArgument, match="device: an empty sequence"):
+        parameters(device=frame.clear()["device"])
+    assert parameters(start=datetime(2026, 1, 1, microsecond=1, tzinfo=UTC)) == (
+        ("start", "2026-01-01T00:00:00.000001+00:00"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"start": datetime(2026, 3, 29)}, "start: 2026-03-29 00:00:00 has no time zone.*allowed: datetime"),  # noqa: DTZ001
+        ({"end": date(2026, 3, 29)}, "end: 2026-03-29 is a day.*allowed: datetime"),
+        ({"device": []}, "device: an empty sequence would ask about nothing; allowed: one or more, or None for all"),
+        ({"max_gap": timedelta(seconds=1.5)}, "max_gap: 0:00:01.500000 is not allowed; allowed: whole seconds"),
+        ({"max_gap": timedelta(0)}, "max_gap: 0:00:00 is not allowed"),
+    ],
+)
+def test_parameter_that_means_something_else_than_it_seems_is_refused(given: Mapping[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidArgument, match=sentence):
+        parameters(**given)
+    with pytest.raises(ValueError, match=sentence):
+        parameters(**given)
+
+
+def test_names_in_paths_are_quoted() -> None:
+    flow = questions.device("a/b?c").flow()
+    assert next(flow) == Send(Request("v1/devices/a%2Fb%3Fc"))

@@ -1,0 +1,144 @@
+"""Connections that fail, libraries that are missing, and what the client brings in."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from telemetry.client import (
+    AnswerTimeout,
+    AsyncClient,
+    Client,
+    InvalidArgument,
+    MissingLibrary,
+    NoAnswer,
+    Retry,
+    TooManyQuestions,
+    series,
+)
+from telemetry.client.frames import library
+from telemetry.demo.mosquitto import free_port
+
+BEGINNING = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbuck\r\n"
+
+
+@asynccontextmanager
+async def answering(content: bytes) -> AsyncIterator[tuple[str, list[str]]]:
+    """Something that answers with these bytes and hangs up, or says nothing: its address, and what it heard."""
+    heard: list[str] = []
+    ended: list[asyncio.Event] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ended.append(end := asyncio.Event())
+        heard.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+        writer.write(content)
+        if not content:
+            await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        end.set()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", port := free_port()):
+        yield f"http://127.0.0.1:{port}", heard
+        await asyncio.gather(*(each.wait() for each in ended))
+
+
+@pytest.mark.asyncio
+async def test_answer_that_breaks_off_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "power.csv"
+    path.write_text("the last one")
+    question = series("lighting", "power_w")
+    async with answering(BEGINNING) as (url, _), AsyncClient(url) as client:
+        with pytest.raises(NoAnswer, match=r"v1/lighting/series: .*incomplete chunked read"):
+            await client.download(question, path)
+        with pytest.raises(NoAnswer):
+            await client.ask(question)
+        with Client(url) as blocking, pytest.raises(NoAnswer):
+            await asyncio.to_thread(blocking.download, question, path)
+    assert (path.read_text(), [*tmp_path.iterdir()]) == ("the last one", [path])
+
+
+@pytest.mark.asyncio
+async def test_service_that_is_away_or_silent_is_an_error() -> None:
+    with Client(f"http://127.0.0.1:{free_port()}/") as client, pytest.raises(NoAnswer, match="domains: "):
+        client.domains()
+    async with answering(b"") as (url, _):
+        async with AsyncClient(url, timeout=0.05) as awaiting:
+            with pytest.raises(AnswerTimeout, match=r"nothing came in time .*see `timeout`"):
+                await awaiting.version()
+        with Client(url, timeout=0.05) as client, pytest.raises(AnswerTimeout):
+            await asyncio.to_thread(client.version)
+
+
+@pytest.mark.asyncio
+async def test_both_clients_pause_before_they_ask_again() -> None:
+    body = b'{"type": "urn:telemetry:problem:too-many-questions"}'
+    head = (
+        b"HTTP/1.1 429 No\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nContent-Length: %d\r\n\r\n%b"
+    )
+    retry = Retry(attempts=2)
+    async with answering(head % (len(body), body)) as (url, heard):
+        with Client(url, retry=retry) as blocking:
+            async with AsyncClient(url, retry=retry) as awaiting:
+                begun = time.monotonic()
+                for asked in (asyncio.to_thread(blocking.version), awaiting.version()):
+                    with pytest.raises(TooManyQuestions):
+                        await asked
+    assert len(heard) == 4
+    assert time.monotonic() - begun >= 2
+
+
+@pytest.mark.asyncio
+async def test_service_below_a_path_is_asked_there_with_the_headers() -> None:
+    body = b'{"data": {"name": "urban-telemetry", "version": "9"}}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    headers = {"Authorization": "Bearer x"}
+    async with answering(answer) as (url, heard), AsyncClient(f"{url}/city", headers=headers) as client:
+        await client.version()
+    assert heard[0].startswith("get /city/version http/1.1")
+    assert "authorization: bearer x" in heard[0]
+    assert "user-agent: urban-telemetry/" in heard[0]
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://city", ""])
+def test_address_that_is_none_of_http_is_refused(url: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"url: .*allowed: http://host:port"):
+        Client(url)
+
+
+@pytest.mark.parametrize("name", ["power.xlsx", "power"])
+def test_file_whose_name_tells_no_format_is_refused(tmp_path: Path, name: str) -> None:
+    with Client("http://localhost") as client, pytest.raises(InvalidArgument, match=f"format: the ending of '{name}'"):
+        client.download(series("lighting", "power_w"), tmp_path / name)
+
+
+def test_missing_library_names_the_extra() -> None:
+    with pytest.raises(
+        MissingLibrary, match=r"nothing_here is not installed.* pip install 'urban-telemetry\[polars\]'"
+    ):
+        library("nothing_here", "polars")
+    with pytest.raises(ImportError, match="pip install 'urban-telemetry'"):
+        library("nothing_here")
+
+
+def test_client_brings_in_neither_the_service_nor_a_library_of_tables() -> None:
+    program = """
+import sys
+import telemetry.client
+heavy = {"asyncpg", "fastapi", "mqtt5", "numpy", "pandas", "polars", "pyarrow", "structlog", "telemetry.settings"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+for name in [name for name in sys.modules if name.split(".")[0] in ("httpx", "telemetry")]:
+    del sys.modules[name]
+sys.modules["httpx"] = None
+import telemetry.client
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.endswith("httpx is not installed; it comes with: pip install 'urban-telemetry[client]'"), run.stderr
