@@ -13,6 +13,14 @@ from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
 
 APPLICATION = "telemetry"
+QUESTIONS = {
+    # Compiling takes longer than questions run.
+    "jit": "off",
+    # What a question is about decides how it is best answered. A plan made for any device and any time has cost one
+    # meter's day thirty times its time.
+    "plan_cache_mode": "force_custom_plan",
+}
+"""Server settings of connections that ask."""
 
 _SERVER_SETTINGS = {
     "timezone": "UTC",
@@ -98,7 +106,7 @@ async def create_pool(
         max_size=size or settings.database.pool_size,
         timeout=settings.database.connect_timeout.total_seconds(),
         command_timeout=answer_within_s,
-        server_settings=_SERVER_SETTINGS | {"application_name": f"{APPLICATION} {purpose}".strip()},
+        server_settings=_SERVER_SETTINGS | QUESTIONS | {"application_name": f"{APPLICATION} {purpose}".strip()},
         init=_notice_death,
     )
 
