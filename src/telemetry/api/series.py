@@ -198,7 +198,7 @@ async def series(
     fixed = caching.is_fixed(asked, question)
     meta = _meta(found) | (_explained(found) if explain else {})
     headers = {
-        "Cache-Control": caching.cache_control(question, fixed, service.settings.ingest.max_lateness),
+        "Cache-Control": caching.cache_control(question, found.scope, fixed, service.settings.ingest.max_lateness),
         "Vary": "Accept",
         "Telemetry-As-Of": meta["as_of"],
     }
