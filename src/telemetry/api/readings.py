@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -127,14 +126,19 @@ def _response(
     if form.is_csv:
         dialect = Dialect(is_excel=form is Format.EXCEL)
         return whole(form, TextBody(form, meta, dialect.header(*names)), [_csv_lines(rows, dialect)], headers)
-    texts = [to_json(dict(zip(names, row, strict=True))).decode() for row in rows]
+    texts = [_json(names, row) for row in rows]
     return whole(form, TextBody(form, meta, ""), [texts], headers)
 
 
 def _row(record: asyncpg.Record, shown: ZoneInfo) -> list[Any]:
     time, _, received_at, device_id, attributes, *values = record
-    unknown = None if attributes is None else json.loads(attributes)
-    return [format_instant(time, shown), format_instant(received_at, shown), device_id, *values, unknown]
+    return [format_instant(time, shown), format_instant(received_at, shown), device_id, *values, attributes]
+
+
+def _json(names: Sequence[str], row: Sequence[Any]) -> str:
+    """The row as an object. Attributes stay the text that they are: numbers in it may be greater than any of ours."""
+    known = to_json(dict(zip(names[:-1], row, strict=False))).decode()
+    return f'{known[:-1]},"{names[-1]}":{row[-1] or "null"}}}'
 
 
 def _csv_lines(rows: Iterable[Sequence[Any]], dialect: Dialect) -> list[str]:

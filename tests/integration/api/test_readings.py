@@ -84,6 +84,23 @@ async def test_row_shows_what_was_stored(client: httpx.AsyncClient, city: City, 
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv", "excel", "arrow"])
+async def test_attributes_are_told_as_they_are_stored_whatever_number_is_in_them(
+    client: httpx.AsyncClient, city: City, connection: asyncpg.Connection, form: str
+) -> None:
+    await city.add([Row(NOON, city.devices[0], {"power_w": 1.0}), Row(NOON, city.devices[1], {"power_w": 2.0})])
+    stored = """{"e": 1e5000, "d": 0.12345678901234567890123, "t": "é"}"""
+    await connection.execute("UPDATE lighting_readings SET attributes = $1::jsonb WHERE power_w = 1", stored)
+    answer = await client.get("/v1/lighting/readings", params={**RANGE, "format": form})
+    assert answer.status_code == 200
+    for part in (b"1" + b"0" * 5000, b"0.12345678901234567890123", "é".encode()):
+        assert part in answer.content
+    if form == "json":
+        rows = json.loads(answer.content, parse_int=str)["data"]
+        assert [row["attributes"] and row["attributes"]["e"] for row in rows] == ["1" + "0" * 5000, None]
+
+
+@pytest.mark.asyncio
 async def test_metrics_choose_columns_and_rows_that_have_one(client: httpx.AsyncClient, city: City) -> None:
     await city.add(
         [
