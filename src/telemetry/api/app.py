@@ -21,6 +21,7 @@ from telemetry.api import (
     health,
     latest,
     ledger,
+    meter_swaps,
     metrics,
     problems,
     quarantine,
@@ -77,7 +78,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     clients.install(app, settings.api)
     metrics.install(app)
-    for module in (health, metrics, docs, domains, devices, quarantine, ledger, series, changes, readings, latest):
+    for module in (
+        *(health, metrics, docs, domains, devices, meter_swaps),
+        *(quarantine, ledger, series, changes, readings, latest),
+    ):
         app.include_router(module.router, responses=clients.REFUSALS if module.router.prefix else None)
     return app
 

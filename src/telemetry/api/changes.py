@@ -56,6 +56,7 @@ _SINCE = (
                     "reasons": ["late", "merged"],
                     "late": 84,
                     "merged": 2,
+                    "swaps": 0,
                 }
             ],
         },
@@ -77,9 +78,10 @@ async def changes(
     limit: Limit = 1000,
     cursor: Cursor = None,
 ) -> Response:
-    """The buckets that got further readings (`late`), or readings of which were completed (`merged`), after they were
-    closed; in order of time. `late` is null where it is not known how many. Going on with `since=` the `as_of` of the
-    answer misses no change and tells none twice; `as_of` of a series does not miss any.
+    """The buckets that got further readings (`late`), readings of which were completed (`merged`), or in which meter
+    swaps were declared, changed or withdrawn (`swap`), after they were closed; in order of time. `late` is null where
+    it is not known how many. Going on with `since=` the `as_of` of the answer misses no change and tells none twice;
+    `as_of` of a series does not miss any.
     """
     now = datetime.now(UTC)
     after = parse_instant("since", since, now)
@@ -114,7 +116,7 @@ def _between(after: datetime, state: Closing | None) -> tuple[datetime, datetime
 
 
 def _row(change: Change, shown: ZoneInfo) -> dict[str, Any]:
-    reasons = {"late": change.late or not change.is_counted, "merged": change.merged}
+    reasons = {"late": change.late or not change.is_counted, "merged": change.merged, "swap": change.swaps}
     return {
         "bucket": format_instant(change.start, shown),
         "first_change": format_instant(change.first, shown),
@@ -123,4 +125,5 @@ def _row(change: Change, shown: ZoneInfo) -> dict[str, Any]:
         "reasons": [reason for reason, is_given in reasons.items() if is_given],
         "late": change.late if change.is_counted else None,
         "merged": change.merged,
+        "swaps": change.swaps,
     }

@@ -36,6 +36,7 @@ router = APIRouter(prefix="/v1", tags=["domains"], route_class=StrictRoute)
                             "minimum": 0.0,
                             "maximum": 10000.0,
                             "options": [],
+                            "glitch": None,
                             "aggregates": ["avg", "min", "max", "sum", "count", "first", "last"],
                             "default_aggregate": "avg",
                         }
@@ -71,6 +72,7 @@ def _metric(metric: Metric) -> dict[str, Any]:
         "minimum": metric.minimum,
         "maximum": metric.maximum,
         "options": metric.options,
+        "glitch": metric.glitch,
         "aggregates": available(metric),
         "default_aggregate": metric.default_aggregate,
     }

@@ -258,7 +258,16 @@ def _meta(found: Series) -> dict[str, Any]:
         "source": _source(plan),
         "as_of": format_instant(min(question.now, scope.as_of), question.zone),
         "closed_until": scope.closed_until and format_instant(scope.closed_until, question.zone),
+        **_settled(found),
     }
+
+
+def _settled(found: Series) -> dict[str, Any]:
+    """Up to where no reading that comes in time can change what lies between two readings."""
+    question, until = found.plan.question, found.settled_until
+    if not question.chosen(Family.CHANGE, Family.TIME):
+        return {}
+    return {"settled_until": until and format_instant(until, question.zone)}
 
 
 def _metric(metric: Metric, aggregates: Sequence[Aggregate]) -> dict[str, Any]:
@@ -272,8 +281,10 @@ def _metric(metric: Metric, aggregates: Sequence[Aggregate]) -> dict[str, Any]:
 
 def _source(plan: Plan) -> str:
     """The relations that were read, joined by `+`."""
-    readings = f"{plan.question.domain.name}_readings"
-    relations = plan.source.split("+") + ([readings] if _beyond_rows(plan) else [])
+    question = plan.question
+    read: list[str] = [each.relation for each in plan.changes if question.chosen(Family.CHANGE)]
+    read += ["readings"] if question.chosen(Family.SPREAD, Family.TIME) else []
+    relations = plan.source.split("+") + [f"{question.domain.name}_{relation}" for relation in read]
     return "+".join(dict.fromkeys(relations))
 
 
@@ -290,11 +301,16 @@ def _explained(series: Series) -> dict[str, Any]:
     found = [
         shown(segment.relation, segment.spans, rows) for segment, rows in zip(plan.segments, cost.segments, strict=True)
     ]
-    if beyond := _beyond_rows(plan):
+    changes = _names(question, Family.CHANGE)
+    found += [
+        shown(segment.relation, segment.spans, rows, aggregates=changes)
+        for segment, rows in zip(plan.changes, cost.changes, strict=False)
+    ]
+    if beyond := _names(question, Family.SPREAD, Family.TIME):
         found.append(shown("readings", [(question.start, question.end)], cost.beyond, aggregates=beyond))
     return {"plan": found, "rows_read": {"estimate": cost.rows, "limit": cost.limit}}
 
 
-def _beyond_rows(plan: Plan) -> list[str]:
-    every = chain.from_iterable(plan.question.aggregates.values())
-    return list(dict.fromkeys(each.name for each in every if each.family is not Family.ROWS))
+def _names(question: Question, *families: Family) -> list[str]:
+    every = chain.from_iterable(question.chosen(*families).values())
+    return list(dict.fromkeys(each.name for each in every))

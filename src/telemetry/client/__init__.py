@@ -33,6 +33,7 @@ from telemetry.client.exchange import Question, Retry
 from telemetry.client.health import Health, Version
 from telemetry.client.latest import LastValue, Latest
 from telemetry.client.ledger import Account, Broker, HourAccount, Ledger
+from telemetry.client.meter_swaps import MeterSwap
 from telemetry.client.quarantine import Refused, RefusedCount, RefusedSummary
 from telemetry.client.readings import Reading, readings
 from telemetry.client.series import Series, SeriesMeta, series
@@ -61,6 +62,7 @@ __all__ = [
     "LastValue",
     "Latest",
     "Ledger",
+    "MeterSwap",
     "Metric",
     "MissingLibrary",
     "NoAnswer",

@@ -22,15 +22,17 @@ class Change:
         changes: how often one of its quarters of an hour changed.
         late: readings that were added; None where that was not counted.
         merged: readings that were completed.
+        swaps: meter swaps that were declared, changed or withdrawn.
     """
 
     bucket: datetime
     first_change: datetime
     last_change: datetime
     changes: int
-    reasons: tuple[Literal["late", "merged"], ...]
+    reasons: tuple[Literal["late", "merged", "swap"], ...]
     late: int | None
     merged: int
+    swaps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ def changes(
     tz: str | None = None,
     page_size: int | None = None,
 ) -> Question[Changes]:
-    """The closed buckets that got further readings, or readings of which were completed, after an instant.
+    """The closed buckets that got further readings, readings of which were completed, or in which meters were said to
+    have been swapped, after an instant.
 
     Args:
         domain: as `domains` lists them.

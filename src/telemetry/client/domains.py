@@ -18,6 +18,7 @@ class Metric:
     Attributes:
         minimum, maximum: what is accepted.
         options: the words of an enum.
+        glitch: share of its value by which a counter may fall without having been reset; None of other kinds.
         aggregates: those that make sense for its kind.
     """
 
@@ -31,6 +32,7 @@ class Metric:
     options: tuple[str, ...]
     aggregates: tuple[str, ...]
     default_aggregate: str
+    glitch: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

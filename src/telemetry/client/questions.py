@@ -9,6 +9,7 @@ from telemetry.client.download import download
 from telemetry.client.health import health, version
 from telemetry.client.latest import latest
 from telemetry.client.ledger import ledger
+from telemetry.client.meter_swaps import delete_meter_swap, meter_swap, meter_swaps, put_meter_swap
 from telemetry.client.quarantine import quarantine, quarantine_entry, quarantine_summary
 from telemetry.client.readings import readings
 from telemetry.client.series import series
@@ -16,6 +17,7 @@ from telemetry.client.series import series
 __all__ = [
     "changes",
     "delete_device",
+    "delete_meter_swap",
     "device",
     "devices",
     "domains",
@@ -24,7 +26,10 @@ __all__ = [
     "import_devices",
     "latest",
     "ledger",
+    "meter_swap",
+    "meter_swaps",
     "put_device",
+    "put_meter_swap",
     "quarantine",
     "quarantine_entry",
     "quarantine_summary",

@@ -40,6 +40,8 @@ class SeriesMeta:
         source: relations that were read, joined by `+`.
         as_of: instant of the answer; `changes(since=as_of)` tells what changed after it.
         closed_until: buckets that end at or before it are closed; None as long as nothing is.
+        settled_until: of aggregates that look from one reading to the next: no reading that comes in time changes
+            buckets that end at or before it; None where no device has two readings, and for other aggregates.
         plan, rows_read: with `explain=True`, what was read from where, and about how many rows.
     """
 
@@ -54,6 +56,7 @@ class SeriesMeta:
     source: str
     as_of: datetime
     closed_until: datetime | None = None
+    settled_until: datetime | None = None
     plan: tuple[Mapping[str, Any], ...] | None = None
     rows_read: Mapping[str, int] | None = None
 

@@ -6,6 +6,7 @@ that columns, validation, defaults and documentation have one source.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import NoneType, UnionType
@@ -13,6 +14,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import Field, JsonValue
 from pydantic.fields import FieldInfo
+
+from telemetry.errors import ConfigurationError
 
 
 class Kind(StrEnum):
@@ -28,6 +31,9 @@ class Kind(StrEnum):
 
 DEFAULT_AGGREGATE = {Kind.GAUGE: "avg", Kind.COUNTER: "increase", Kind.STATE: "share"}
 
+GLITCH = 0.05
+"""Share of its value by which a counter may fall without having been reset, where its metric says nothing else."""
+
 ValueType = Literal["number", "boolean", "enum"]
 
 
@@ -40,6 +46,7 @@ class Metric:
         unit: UCUM-like symbol (`W`, `kWh`, `%`); empty where there is none.
         minimum, maximum: inclusive valid range of a number; a value outside is quarantined as `out_of_range`.
         options: the words of an enum, empty otherwise.
+        glitch: by at most this share of its value a counter may fall without having been reset; None of other kinds.
     """
 
     name: str
@@ -50,6 +57,7 @@ class Metric:
     minimum: float | None = None
     maximum: float | None = None
     options: tuple[str, ...] = ()
+    glitch: float | None = None
 
     @property
     def default_aggregate(self) -> str:
@@ -77,6 +85,7 @@ class Metric:
             minimum=_bound(field, "ge"),
             maximum=_bound(field, "le"),
             options=options,
+            glitch=float(str(extra["glitch"])) if "glitch" in extra else None,
         )
 
 
@@ -85,9 +94,23 @@ def gauge(unit: str, description: str, *, ge: float | None = None, le: float | N
     return _number(Kind.GAUGE, unit, description, ge, le, whole)
 
 
-def counter(unit: str, description: str, *, le: float | None = None, whole: bool = False) -> Any:
-    """A monotone index from zero, e.g. an energy meter in kWh."""
-    return _number(Kind.COUNTER, unit, description, 0, le, whole)
+def counter(
+    unit: str, description: str, *, le: float | None = None, whole: bool = False, glitch: float = GLITCH
+) -> Any:
+    """A monotone index from zero, e.g. an energy meter in kWh.
+
+    Args:
+        glitch: by at most this share of its value, 0 to less than 1, it may fall without having been reset: such a fall
+            is a glitch, which the next reading makes up for. 0 tolerates none.
+
+    Raises:
+        ConfigurationError: `glitch` is no such share.
+    """
+    if not 0 <= glitch < 1:
+        raise ConfigurationError(
+            f"counter {description!r}: glitch is {glitch}; it is a share of the counter's value, from 0 to less than 1"
+        )
+    return _number(Kind.COUNTER, unit, description, 0, le, whole, {"glitch": glitch})
 
 
 def state(description: str) -> Any:
@@ -95,8 +118,16 @@ def state(description: str) -> Any:
     return Field(None, description=description, json_schema_extra={"kind": Kind.STATE, "unit": ""})
 
 
-def _number(kind: Kind, unit: str, description: str, ge: float | None, le: float | None, whole: bool) -> Any:
-    extra: dict[str, JsonValue] = {"kind": kind, "unit": unit}
+def _number(
+    kind: Kind,
+    unit: str,
+    description: str,
+    ge: float | None,
+    le: float | None,
+    whole: bool,
+    more: Mapping[str, JsonValue] | None = None,
+) -> Any:
+    extra: dict[str, JsonValue] = {"kind": kind, "unit": unit, **(more or {})}
     multiple = 1 if whole else None
     return Field(None, description=description, ge=ge, le=le, multiple_of=multiple, json_schema_extra=extra)
 

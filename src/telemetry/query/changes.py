@@ -32,7 +32,7 @@ ORDER BY quarter LIMIT 1
 # A quarter belongs to every bucket that holds a part of it: an edge may cut it where a zone is off by odd minutes.
 _BUCKETS = """
 SELECT ($4::timestamptz[])[bucket], min(noted_at), max(noted_at), count(*), coalesce(sum(late), 0)::bigint,
-       bool_and(late IS NOT NULL), sum(merged)::bigint
+       bool_and(late IS NOT NULL), sum(merged)::bigint, sum(swaps)::bigint
 FROM changes
 CROSS JOIN generate_series(
     greatest(width_bucket(quarter, $4), 1),
@@ -71,6 +71,7 @@ class Change:
         late: readings that were added.
         is_counted: whether these are all of them.
         merged: readings that were completed.
+        swaps: meter swaps that were declared, changed or withdrawn.
     """
 
     start: datetime
@@ -80,6 +81,7 @@ class Change:
     late: int
     is_counted: bool
     merged: int
+    swaps: int
 
 
 @dataclass(frozen=True, slots=True)

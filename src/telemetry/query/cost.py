@@ -37,12 +37,14 @@ class Cost:
 
     Attributes:
         segments: read in each segment of the plan, in order.
-        beyond: read from raw rows by aggregates that are not of the family `rows`.
+        changes: read in each segment of the plan's `changes`, in order; empty where these are not asked for.
+        beyond: read from raw rows by aggregates of the families `spread` and `time`.
         again: read by a second look at the segments, for coverage.
         limit: as many as a question may read.
     """
 
     segments: tuple[int, ...]
+    changes: tuple[int, ...]
     beyond: int
     again: int
     limit: int
@@ -50,7 +52,7 @@ class Cost:
     @property
     def rows(self) -> int:
         """All together."""
-        return sum(self.segments) + self.beyond + self.again
+        return sum(self.segments) + sum(self.changes) + self.beyond + self.again
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Sizes:
 
     def rows(self, relation: str, spans: Sequence[Span], chosen: Fleet | None, now: datetime) -> int:
         """About the rows that a relation has in the spans, of the chosen devices or of all."""
+        # The cells of counters are those of the roll-up of the same width.
+        relation = relation.removeprefix("counters_")
         shares = [(_overlap(part, spans, now), rows) for part, rows in self.parts.get(relation, ())]
         if relation in _CELLS:
             # Their parts are long and may be filled in part only; the number of cells says more.
@@ -153,10 +157,12 @@ def estimate(plan: Plan, sizes: Sizes, chosen: Fleet | None, limit: int) -> Cost
     """What the statements of a plan read, each row as often as it is read."""
     question, now = plan.question, plan.question.now
     segments = tuple(sizes.rows(each.relation, each.spans, chosen, now) for each in plan.segments)
-    scans = bool(question.chosen(Family.SPREAD)) + len(question.chosen(Family.CHANGE, Family.TIME))
+    counters = len(question.chosen(Family.CHANGE))
+    changes = [counters * sizes.rows(each.relation, each.spans, chosen, now) for each in plan.changes if counters]
+    scans = bool(question.chosen(Family.SPREAD)) + len(question.chosen(Family.TIME))
     again = sum(segments) if question.coverage and question.by is not By.DEVICE else 0
     raw = sizes.rows("readings", [(question.start, question.end)], chosen, now) if scans else 0
-    return Cost(segments, scans * raw, again, limit)
+    return Cost(segments, tuple(changes), scans * raw, again, limit)
 
 
 def _overlap(part: Span | None, spans: Iterable[Span], now: datetime) -> float:
@@ -176,8 +182,8 @@ def _too_many(cost: Cost) -> TooLarge:
         "start",
         f"about {cost.rows:,} rows",
         f"the question would read about {cost.rows:,} rows, and {cost.limit:,} are allowed (api.max_rows_read); ask "
-        "for a shorter range, fewer devices or metrics, or avg, min, max, sum or count in windows of whole hours or "
-        "days, which roll-ups answer",
+        "for a shorter range, fewer devices or metrics, or avg, min, max, sum, count, increase or rate in windows of "
+        "whole hours or days, which roll-ups answer",
         cost.rows,
         cost.limit,
     )

@@ -10,7 +10,8 @@ from telemetry.errors import InvalidQuery
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-INSTANTS = ("2026-03-29T00:00:00+01:00", "2026-03-28T23:00:00Z", "now", "-15m", "-24h", "-7d", "-1w")
+FIXED = ("2026-03-29T00:00:00+01:00", "2026-03-28T23:00:00Z")
+INSTANTS = (*FIXED, "now", "-15m", "-24h", "-7d", "-1w")
 """Examples of every form, for error messages and documentation."""
 
 # A "+" that was not percent-encoded reaches us as a blank; an offset is the only thing that may follow it there.
@@ -30,9 +31,19 @@ def parse_instant(parameter: str, text: str, now: datetime) -> datetime:
     instant = now if text == "now" else _relative(text, now) or _absolute(text)
     if instant is None:
         raise InvalidQuery(parameter, text, "is no time with an offset and no relative time", INSTANTS)
-    if not EARLIEST <= instant < LATEST:
-        raise InvalidQuery(parameter, text, f"is not between {EARLIEST:%Y-%m-%d} and {LATEST:%Y-%m-%d}", INSTANTS)
-    return instant.astimezone(UTC)
+    return _bounded(parameter, text, instant, INSTANTS)
+
+
+def parse_fixed(parameter: str, text: str) -> datetime:
+    """The instant in UTC: RFC 3339 with an offset.
+
+    Raises:
+        InvalidQuery: it is none, or outside 1970 to 2200.
+    """
+    instant = _absolute(text)
+    if instant is None:
+        raise InvalidQuery(parameter, text, "is no time with an offset", FIXED)
+    return _bounded(parameter, text, instant, FIXED)
 
 
 def parse_zone(parameter: str, text: str) -> ZoneInfo:
@@ -56,6 +67,12 @@ def format_instant(instant: datetime, zone: ZoneInfo) -> str:
 def format_utc(instant: datetime) -> str:
     """RFC 3339 in UTC, with `Z`."""
     return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _bounded(parameter: str, text: str, instant: datetime, allowed: tuple[str, ...]) -> datetime:
+    if not EARLIEST <= instant < LATEST:
+        raise InvalidQuery(parameter, text, f"is not between {EARLIEST:%Y-%m-%d} and {LATEST:%Y-%m-%d}", allowed)
+    return instant.astimezone(UTC)
 
 
 def _relative(text: str, now: datetime) -> datetime | None:

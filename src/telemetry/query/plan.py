@@ -12,7 +12,7 @@ present.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Literal
@@ -27,13 +27,18 @@ QUARTER = timedelta(minutes=15)
 MAX_SEGMENTS = 12
 """Per relation; beyond it, neighbours become one segment that skips what lies between them row by row."""
 
-Relation = Literal["readings", "15m", "1h", "1d"]
+Relation = Literal["readings", "15m", "1h", "1d", "counters_15m", "counters_1h", "counters_1d"]
+CELLS_OF_COUNTERS: Mapping[Relation, Relation] = {"15m": "counters_15m", "1h": "counters_1h", "1d": "counters_1d"}
+"""The roll-ups that tell how counters moved, by the ones with the same cells."""
 
 _WORTH_A_SCAN: Mapping[Relation, timedelta] = {
     "readings": timedelta(minutes=30),
     "15m": timedelta(hours=3),
     "1h": timedelta(days=1),
     "1d": timedelta(days=7),
+    "counters_15m": timedelta(hours=3),
+    "counters_1h": timedelta(days=1),
+    "counters_1d": timedelta(days=7),
 }
 """A gap between two spans beyond which skipping its rows costs more than a scan of its own, in a city of some size."""
 
@@ -72,11 +77,14 @@ class Plan:
 
     Attributes:
         edges: of the buckets, in UTC, rising; one more than there are buckets.
+        segments: of aggregates of rows, and of the samples of all others.
+        changes: of the aggregates of the family `change`; their spans, too, are the range.
     """
 
     question: Question
     edges: list[datetime]
     segments: tuple[Segment, ...]
+    changes: tuple[Segment, ...]
 
     @property
     def source(self) -> str:
@@ -85,39 +93,60 @@ class Plan:
         return "+".join(f"{self.question.domain.name}_{relation}" for relation in relations)
 
 
-def make_plan(question: Question, edges: list[datetime], late: Iterable[datetime], city_zone: str) -> Plan:
+CellOf = Callable[[datetime], Span]
+"""The cell of a roll-up that holds an instant."""
+
+
+def make_plan(
+    question: Question,
+    edges: list[datetime],
+    late: Iterable[datetime],
+    city_zone: str,
+    counters_from: datetime | None = None,
+) -> Plan:
     """The plan of a question.
 
     Args:
         edges: the bucket edges that `calendar.bucket_edges` gives for it.
         late: starts of the quarters of an hour whose roll-up rows may be stale.
         city_zone: time zone of the days of the daily roll-up.
+        counters_from: from when on the counters asked for have cells; None where they have none.
     """
     quarters = sorted(set(late))
+    roll_ups = list(_usable_roll_ups(question, edges, city_zone))
+    asked = {each.name for aggregates in question.aggregates.values() for each in aggregates}
+    needs_time = asked & NEEDS_TIME and question.by is not By.DEVICE
+    segments = _cut(question, [] if needs_time else roll_ups, quarters, question.start)
+    changes = _cut(question, roll_ups, quarters, counters_from or question.end)
+    return Plan(question, edges, tuple(segments), tuple(_of_counters(each) for each in changes))
+
+
+def _cut(
+    question: Question, roll_ups: Iterable[tuple[Relation, CellOf]], late: Sequence[datetime], since: datetime
+) -> list[Segment]:
+    """The range in segments; roll-ups answer no part before `since`."""
     open_from = _floor(question.now, QUARTER)
-    remaining = [(question.start, question.end)]
+    first = min(max(question.start, since), question.end)
+    remaining = [(first, question.end)] if first < question.end else []
     segments: list[Segment] = []
-    for relation, cell_of in _usable_roll_ups(question, edges, city_zone):
+    for relation, cell_of in roll_ups:
         found = _whole_cells(remaining, cell_of, open_from)
-        found = without(found, joined(_touched(quarters, cell_of)))
+        found = without(found, joined(_touched(late, cell_of)))
         if relation == "1d":
             found = without(found, joined(_unfit_days(found, question.zone)))
         segments += _segments(relation, found)
         remaining = without(remaining, found)
-    segments += _segments("readings", remaining)
-    return Plan(question, edges, tuple(segments))
+    before = [(question.start, first)] if question.start < first else []
+    return segments + _segments("readings", joined([*before, *remaining]))
 
 
-CellOf = Callable[[datetime], Span]
-"""The cell of a roll-up that holds an instant."""
+def _of_counters(segment: Segment) -> Segment:
+    return replace(segment, relation=CELLS_OF_COUNTERS.get(segment.relation, segment.relation))
 
 
 def _usable_roll_ups(
     question: Question, edges: Sequence[datetime], city_zone: str
 ) -> Iterable[tuple[Relation, CellOf]]:
-    asked = {each.name for aggregates in question.aggregates.values() for each in aggregates}
-    if asked & NEEDS_TIME and question.by is not By.DEVICE:
-        return
     # The outermost edges lie at or beyond the ends of the range, so they cut no cell within it.
     inner = edges[1:-1]
     if question.window.unit != "second" and question.zone.key == city_zone:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -65,10 +66,15 @@ class _Cell:
 
 @dataclass
 class Merged:
-    """Gathers what several statements say about the same buckets and groups."""
+    """Gathers what several statements say about the same buckets and groups.
+
+    Attributes:
+        known: up to where the steps of every device in the answer are known; None where there are none.
+    """
 
     question: Question
     intervals: dict[Group, float | None] = field(default_factory=dict)
+    known: datetime | None = None
     _cells: dict[tuple[int, Group, int], _Cell] = field(default_factory=dict)
 
     def add_rows(self, rows: Iterable[asyncpg.Record]) -> None:
@@ -104,6 +110,7 @@ class Merged:
                 cell.values |= _states(metric, aggregates, json.loads(row["seconds"]), json.loads(row["share"]))
             else:
                 cell.values |= {each.name: value for each, value in zip(aggregates, row[3:], strict=False)}
+                self.known = min(self.known or row["known"], row["known"])
             if metric.kind is Kind.COUNTER:
                 cell.quality = QUALITIES[row["quality"]]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from telemetry.errors import InvalidQuery
+from telemetry.query.aggregates import Family
 from telemetry.query.database import Connection
 from telemetry.query.question import Question
 
@@ -28,7 +29,12 @@ SELECT
          ELSE ARRAY (SELECT device_key FROM chosen ORDER BY device_key) END AS device_keys,
     CASE $6::text WHEN 'none' THEN 1
                   WHEN 'device' THEN (SELECT count(*) FROM chosen WHERE counts)
-                  ELSE (SELECT count(DISTINCT coalesce(zone, '')) FROM chosen WHERE counts) END AS groups
+                  ELSE (SELECT count(DISTINCT coalesce(zone, '')) FROM chosen WHERE counts) END AS groups,
+    -- Believed only if the last round of upkeep vouched for them.
+    (SELECT greatest(covered_from, $2) FROM counter_coverage AS c LEFT JOIN closings AS o USING (domain)
+     WHERE domain = $1 AND c.noted_at IS NOT DISTINCT FROM o.noted_at AND covered_from < $3
+       AND cardinality($7::text[]) > 0 AND metrics @> $7) AS counters_from,
+    EXISTS (SELECT FROM meter_swaps WHERE domain = $1 AND metric = ANY ($7) AND time > $2 AND time < $3) AS has_swaps
 """
 _UNKNOWN = """
 SELECT ARRAY (SELECT unnest($1::text[]) EXCEPT SELECT device_id FROM devices WHERE device_id = ANY ($1)),
@@ -52,6 +58,8 @@ class Scope:
         groups: as far as the registry knows.
         as_of: what changes later than what can be seen now is noted later than that.
         closed_until: what ends at or before it is closed; None before the first round of upkeep.
+        counters_from: from when on the counters whose changes are asked for have cells; None where they have none.
+        has_swaps: whether the meter of such a counter was swapped in the range, or up to the margin around it.
     """
 
     city_zone: str
@@ -60,6 +68,8 @@ class Scope:
     groups: int
     as_of: datetime
     closed_until: datetime | None
+    counters_from: datetime | None = None
+    has_swaps: bool = False
 
 
 async def find_scope(connection: Connection, question: Question, margin: timedelta) -> Scope:
@@ -77,6 +87,7 @@ async def find_scope(connection: Connection, question: Question, margin: timedel
         list(question.devices) or None,
         list(question.zones) or None,
         question.by,
+        list(question.chosen(Family.CHANGE)),
     )
     assert row is not None
     return Scope(**row)

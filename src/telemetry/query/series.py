@@ -11,6 +11,7 @@ from itertools import chain
 import asyncpg
 from asyncpg.cursor import Cursor
 
+from telemetry.domains import Kind
 from telemetry.errors import InvalidQuery
 from telemetry.query.aggregates import Family
 from telemetry.query.calendar import WINDOWS, bucket_edges
@@ -18,14 +19,15 @@ from telemetry.query.cost import Bound, Cost
 from telemetry.query.coverage import Expected, find_expected
 from telemetry.query.database import Connection
 from telemetry.query.fill import filled, withheld
+from telemetry.query.history import REACH, History, Surroundings
 from telemetry.query.partials import rows_statement
-from telemetry.query.plan import Plan, make_plan
+from telemetry.query.plan import Plan, Segment, make_plan
 from telemetry.query.points import Merged, Point, points_of_rows
 from telemetry.query.question import Fill, Question
 from telemetry.query.scope import Scope, find_scope
 from telemetry.query.spread import spread_statement
 from telemetry.query.sql import Statement
-from telemetry.query.steps import REACH, Surroundings, steps_statement
+from telemetry.query.steps import steps_statement
 
 _MARGIN = timedelta(days=2)
 """Late quarters this far outside the range may lie in a cell that touches it."""
@@ -58,6 +60,8 @@ class Series:
             sent them (`partials.rows_statement`); otherwise None.
         made: the points of every other question.
         cost: what it was estimated to cost; None where that was not bounded.
+        settled_until: what ends at or before it cannot be changed by readings that come in time; None where aggregates
+            of rows alone were asked for, or no device has a step in the range.
         rest: where the rows after `rows` are still to be read, within the same snapshot (`parts.parts`).
     """
 
@@ -67,6 +71,7 @@ class Series:
     rows: list[asyncpg.Record] | None = None
     made: Sequence[Point] = ()
     cost: Cost | None = None
+    settled_until: datetime | None = None
     rest: Cursor | None = None
 
     @cached_property
@@ -96,7 +101,7 @@ async def answer(
     edges = bucket_edges(question.window, question.start, question.end, question.zone)
     streaming = streaming if _is_plain(question) else None
     _refuse_more_values(question, len(edges) - 1, scope.groups, streaming.max_values if streaming else max_values)
-    plan = make_plan(question, edges, scope.late, scope.city_zone)
+    plan = make_plan(question, edges, scope.late, scope.city_zone, scope.counters_from)
     cost = None if bound is None else await bound.check(connection, plan, scope.device_keys)
     at_once = streaming.at_once if streaming and (len(edges) - 1) * scope.groups > streaming.at_once else None
     return replace(await _Answering(connection, plan, scope, max_values, bound, at_once).series(), cost=cost)
@@ -127,7 +132,8 @@ class _Answering:
         points = self._judged(merged.points(expected))
         if question.fill is not Fill.NONE:
             points = await self._filled(points, merged, expected)
-        return Series(self.plan, expected, self.scope, made=points)
+        settled_until = None if merged.known is None else min(merged.known, question.end)
+        return Series(self.plan, expected, self.scope, made=points, settled_until=settled_until)
 
     async def _begun(self, expected: Expected, at_once: int) -> Series:
         # Not for small answers: a statement whose rows are fetched in parts has no parallel workers.
@@ -151,10 +157,13 @@ class _Answering:
         question, keys = self.plan.question, self.scope.device_keys
         if question.chosen(Family.SPREAD):
             merged.add_spread(await self._fetch(spread_statement(question, self.plan.edges, keys, self._limit)))
-        around = Surroundings.of(question, self.scope.late)
+        around = Surroundings.of(question, self.scope.late, self.scope.has_swaps)
+        whole = Segment("readings", ((question.start, question.end),))
         for name in question.chosen(*_HISTORY):
             metric = question.domain.metrics[name]
-            statement = steps_statement(question, metric, self.plan.edges, around, keys, self._limit)
+            segments = self.plan.changes if metric.kind is Kind.COUNTER else [whole]
+            history = History(question, metric, segments, around, keys)
+            statement = steps_statement(history, self.plan.edges, self._limit)
             merged.add_steps(metric, await self._fetch(statement))
 
     def _judged(self, points: list[Point]) -> list[Point]:

@@ -9,10 +9,14 @@ The steps into and out of the range are taken in: the reading before it and the 
 `REACH` away. They are found by the daily roll-up, and in raw rows alone where it may not show them yet.
 
 What happens when a counter falls (v0 to v) depends on these two readings alone, so that every range tells the same:
-by at most 5 % it is a glitch and the fall counts as it is, negative, for the next step makes up for it; otherwise, if
-v0 was so near to 2^32 (or a thousandth of it, Wh shown as kWh) or to a power of ten from 10^4 on that the way over it
-is at most 1 % of it, the register rolled over; otherwise the counter was reset, and went on from zero, or, if so asked,
-with v.
+by at most the share that the metric tolerates it is a glitch and the fall counts as it is, negative, for the next step
+makes up for it; otherwise, if v0 was so near to 2^32 (or a thousandth of it, Wh shown as kWh) or to a power of ten from
+10^4 on that the way over it is at most 1 % of it, the register rolled over; otherwise the counter was reset, and went
+on from zero, or, if so asked, with v.
+
+A meter that was swapped makes two steps of one: up to the swap, which the old meter ends with its final index (or, if
+that is not known, with its last reading), and from it on, which the new one begins with its start index. A reading at
+the very instant is the new one's; what that one had counted by then is counted in the step before, which takes time.
 """
 
 # ruff: noqa: S608 - identifiers are our own, values are parameters
@@ -20,69 +24,46 @@ with v.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from telemetry.domains import Kind, Metric
 from telemetry.query.aggregates import Aggregate, Combine, Family
+from telemetry.query.history import REACH, History
 from telemetry.query.question import Question, Reset
-from telemetry.query.sql import Statement, grouping, identifier, ordered
+from telemetry.query.sql import Statement, grouping, ordered
 
-REACH = timedelta(days=31)
-GLITCH = 0.05
 NEAR = 0.01
 MODULI = tuple(sorted([*(10.0**digits for digits in range(4, 13)), 2.0**32, 2.0**32 / 1000]))
 QUALITIES = ("measured", "interpolated", "adjusted")
 """Of a counter's increase: from readings on the bucket's very edges; cut at an edge; with a fall that was explained."""
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the daily roll-up may not show around a range.
-
-    Attributes:
-        late_before: the first late quarter of an hour within `REACH` before it.
-        late_after: whether there is one within `REACH` after it.
-    """
-
-    late_before: datetime | None
-    late_after: bool
-
-    @classmethod
-    def of(cls, question: Question, late: Sequence[datetime]) -> Surroundings:
-        """From the late quarters found up to `REACH` and a quarter around the range."""
-        before = min((quarter for quarter in late if quarter < question.start), default=None)
-        return cls(before, any(quarter > question.end - timedelta(minutes=15) for quarter in late))
-
-
 def steps_statement(
-    question: Question,
-    metric: Metric,
+    history: History,
     edges: Sequence[datetime],
-    around: Surroundings,
-    device_keys: Sequence[int] | None,
     limit: int,
 ) -> Statement:
-    """The aggregates of one metric that belong to the families `change` and `time`; see `sql.ordered` for the form.
+    """The aggregates of a metric that belong to the families `change` and `time`; see `sql.ordered` for the form.
 
-    Of a counter: the aggregates, then the quality as a position in `QUALITIES`. Of a gauge: the aggregates. Of a state:
+    Of a counter: the aggregates, then the last reading (`known`) of that device of the group whose last reading is the
+    earliest, and the quality as a position in `QUALITIES`. Of a gauge: the same without the quality. Of a state:
     seconds by word, and devices' shares by word added up, as JSON text.
     """
-    statement = Statement()
+    statement, question, metric = Statement(), history.question, history.metric
     # A bucket that the range cuts is asked about as far as the range goes.
     clipped = [question.start, *edges[1:-1], question.end]
     placed = statement.add(clipped, "timestamptz[]")
-    points = _points(statement, question, metric, around, device_keys)
+    points = history.expressions(statement)
     aggregates = question.chosen(Family.CHANGE, Family.TIME)[metric.name]
     match metric.kind:
         case Kind.COUNTER:
-            steps = _changes(question.reset)
+            steps = _changes(metric, question.reset, history.around.has_swaps)
             amount = "amount * seconds / whole"
             quality = "greatest(quality, CASE WHEN seconds < whole AND amount <> 0 THEN 1 ELSE 0 END) AS quality"
-            piece = f"{amount} AS amount, seconds, {quality}"
+            piece = f"{amount} AS amount, seconds, t1, {quality}"
         case Kind.GAUGE:
             steps = _lines(statement, question)
-            piece = "seconds * (v0 + (v - v0) * (waited + seconds / 2) / whole) AS amount, seconds"
+            piece = "seconds * (v0 + (v - v0) * (waited + seconds / 2) / whole) AS amount, seconds, t1"
         case Kind.STATE:
             steps = _holds(statement, question)
             piece = "v::text AS word, seconds"
@@ -91,79 +72,51 @@ def steps_statement(
     return ordered(statement, question.by, combined, _columns(metric, aggregates), limit)
 
 
-def _points(
-    statement: Statement,
-    question: Question,
-    metric: Metric,
-    around: Surroundings,
-    device_keys: Sequence[int] | None,
-) -> str:
-    """`points`: device, time and value of the readings in the range and of the ones next to it."""
-    start, end = statement.add(question.start, "timestamptz"), statement.add(question.end, "timestamptz")
-    reach = statement.add(REACH, "interval")
-    late_before = statement.add(around.late_before, "timestamptz")
-    late_after = statement.add(around.late_after, "boolean")
-    keys = "" if device_keys is None else f" AND device_key = ANY ({statement.add(list(device_keys), 'int[]')})"
-    readings, column = identifier(f"{question.domain.name}_readings"), f"r.{identifier(metric.name)}"
-    # A day of the roll-up is at most 25 hours long. The newest one that is wholly before the range and has a value
-    # bounds the search; without one, the values may lie in the day that the range begins in.
+def _changes(metric: Metric, reset: Reset, has_swaps: bool) -> str:
+    change = _change("v0", "v", metric, reset)
+    if not has_swaps:
+        quality, amount = "CASE WHEN v < v0 THEN 2 ELSE 0 END", change
+        pairs = _PAIRS
+    else:
+        quality = "CASE WHEN v < v0 OR is_swap OR was_swap THEN 2 ELSE 0 END"
+        amount = f"CASE WHEN v IS NULL THEN 0 ELSE {change} END + extra"
+        pairs = _SWAPPED.format(extra=_change("s.start_index", "p.v", metric, reset))
     return f"""
-        days AS MATERIALIZED (
-            SELECT device_key,
-                   max(bucket) FILTER (WHERE bucket <= {start} - interval '25 hours') AS before,
-                   bool_or(bucket BETWEEN {start} - interval '25 hours' AND {start}) AS beginning,
-                   max(bucket) FILTER (WHERE bucket > {end} - interval '25 hours') AS after
-            FROM {identifier(f"{question.domain.name}_1d")}
-            WHERE bucket > {start} - {reach} - interval '25 hours' AND bucket < {end} + {reach}
-              AND (bucket <= {start} OR bucket > {end} - interval '25 hours')
-              AND {identifier(f"{metric.name}_count")} > 0{keys}
-            GROUP BY device_key
-        ), bounds AS MATERIALIZED (
-            SELECT device_key,
-                   coalesce(before, least(CASE WHEN beginning THEN {start} - interval '25 hours' END, {late_before}))
-                       AS earliest,
-                   CASE WHEN {late_after} THEN {end} + {reach} ELSE after + interval '25 hours' END AS latest
-            FROM devices LEFT JOIN days USING (device_key)
-            WHERE true{keys}
-        ), points AS (
-            SELECT r.device_key, r.time, {column} AS v FROM {readings} AS r
-            WHERE r.time >= {start} AND r.time < {end} AND {column} IS NOT NULL{keys}
-            UNION ALL
-            SELECT n.device_key, p.* FROM bounds AS n CROSS JOIN LATERAL (
-                SELECT r.time, {column} FROM {readings} AS r
-                WHERE r.device_key = n.device_key AND {column} IS NOT NULL
-                  AND r.time >= n.earliest AND r.time >= {start} - {reach} AND r.time < {start}
-                ORDER BY r.time DESC LIMIT 1
-            ) AS p
-            UNION ALL
-            SELECT n.device_key, p.* FROM bounds AS n CROSS JOIN LATERAL (
-                SELECT r.time, {column} FROM {readings} AS r
-                WHERE r.device_key = n.device_key AND {column} IS NOT NULL AND r.time >= {end}
-                  AND r.time < n.latest AND r.time < {end} + {reach}
-                ORDER BY r.time LIMIT 1
-            ) AS p
-        )
-    """
-
-
-def _changes(reset: Reset) -> str:
-    over = " ".join(
-        f"WHEN v0 < {modulus!r} AND {modulus!r} - v0 + v <= {modulus * NEAR!r} THEN {modulus!r} - v0 + v"
-        for modulus in MODULI
-    )
-    after_reset = "v" if reset is Reset.ZERO else "0"
-    return f"""
-        SELECT device_key, t0, t1, whole, CASE WHEN v < v0 THEN 2 ELSE 0 END AS quality,
-               CASE WHEN v >= v0 * {1 - GLITCH} THEN v - v0 {over} ELSE {after_reset} END AS amount
-        FROM ({_PAIRS}) AS s
+        SELECT device_key, t0, t1, whole, {quality} AS quality, {amount} AS amount
+        FROM ({pairs}) AS s
         WHERE t0 IS NOT NULL
     """
+
+
+def _change(before: str, after: str, metric: Metric, reset: Reset) -> str:
+    """What a counter gained between two values."""
+    least = 1 - (metric.glitch or 0)
+    over = " ".join(
+        f"WHEN {before} < {modulus!r} AND {modulus!r} - {before} + {after} <= {modulus * NEAR!r} "
+        f"THEN {modulus!r} - {before} + {after}"
+        for modulus in MODULI
+    )
+    went_on = after if reset is Reset.ZERO else "0"
+    return f"CASE WHEN {after} >= {before} * {least!r} THEN {after} - {before} {over} ELSE {went_on} END"
 
 
 _PAIRS = """
     SELECT device_key, time AS t1, v, lag(time) OVER w AS t0, lag(v) OVER w AS v0,
            date_part('epoch', time - lag(time) OVER w) AS whole
     FROM points
+    WINDOW w AS (PARTITION BY device_key ORDER BY time)
+"""
+
+
+_SWAPPED = """
+    SELECT device_key, time AS t1, arrived AS v, extra, is_swap, lag(is_swap) OVER w AS was_swap,
+           lag(time) OVER w AS t0, lag(went_on) OVER w AS v0, date_part('epoch', time - lag(time) OVER w) AS whole
+    FROM (
+        SELECT device_key, time, s.start_index IS NOT NULL AS is_swap, coalesce(p.v, s.start_index) AS went_on,
+               CASE WHEN s.start_index IS NULL THEN p.v ELSE s.final_index END AS arrived,
+               CASE WHEN p.v IS NULL OR s.start_index IS NULL THEN 0 ELSE {extra} END AS extra
+        FROM points AS p FULL JOIN swaps AS s USING (device_key, time)
+    ) AS ends
     WINDOW w AS (PARTITION BY device_key ORDER BY time)
 """
 
@@ -227,9 +180,10 @@ def _combined(question: Question, metric: Metric, aggregates: Sequence[Aggregate
     quality = ", max(quality) AS quality" if metric.kind is Kind.COUNTER else ""
     finals = [f"{final} AS v{position}" for position, final in enumerate(_finals(aggregates))]
     return f"""
-        SELECT r.bucket, {group} AS grp, {", ".join(finals)}{quality}
+        SELECT r.bucket, {group} AS grp, {", ".join(finals)}, min(known) AS known{quality}
         FROM (
-            SELECT bucket, device_key, sum(amount) AS amount, sum(seconds) AS seconds{quality}
+            SELECT bucket, device_key, sum(amount) AS amount, sum(seconds) AS seconds,
+                   max(max(t1)) OVER (PARTITION BY device_key) AS known{quality}
             FROM pieces GROUP BY bucket, device_key
         ) AS r{join}
         GROUP BY 1, 2
@@ -250,5 +204,5 @@ def _finals(aggregates: Sequence[Aggregate]) -> Iterator[str]:
 def _columns(metric: Metric, aggregates: Sequence[Aggregate]) -> list[str]:
     if metric.kind is Kind.STATE:
         return ["seconds", "share"]
-    columns = [f"v{position}" for position in range(len(aggregates))]
+    columns = [*(f"v{position}" for position in range(len(aggregates))), "known"]
     return [*columns, "quality"] if metric.kind is Kind.COUNTER else columns

@@ -4,7 +4,7 @@ What is closed is decided by commits, never by comparing clocks. Each round of u
 and, in the same transaction, says how far the domain is closed and how many readings each of those quarters has.
 Whoever reads in a snapshot that a quarter is closed has read all that it had then; a row that commits later is listed
 anew, and a later round finds that there are more. A listed quarter that has no more, and no completed ones, had
-duplicates only.
+duplicates only. Meter swaps list their quarters, too, and are noted beside the readings.
 
 A round's `noted_at` is taken after all that it notes was committed, and rounds commit one after the other. So what
 was not visible at an instant is noted after it, and what is noted up to the last visible `noted_at` is visible.
@@ -32,16 +32,20 @@ WITH closing AS (
     SELECT first_until, closed_until FROM closings WHERE domain = $1
 ), completed AS (
     DELETE FROM completed_readings WHERE domain = $1 AND quarter = ANY ($3::timestamptz[]) RETURNING quarter, readings
+), declared AS (
+    DELETE FROM declared_swaps WHERE domain = $1 AND quarter = ANY ($3::timestamptz[]) RETURNING quarter
 ), found AS (
-    SELECT quarter, coalesce(r.readings, 0)::bigint AS readings, coalesce(c.merged, 0)::bigint AS merged
+    SELECT quarter, coalesce(r.readings, 0)::bigint AS readings, coalesce(c.merged, 0)::bigint AS merged,
+           coalesce(s.swaps, 0) AS swaps
     FROM unnest($3::timestamptz[]) AS q (quarter)
     LEFT JOIN (
         SELECT bucket AS quarter, sum(samples) AS readings FROM "{domain}_15m"
         WHERE bucket = ANY ($3) GROUP BY bucket
     ) AS r USING (quarter)
     LEFT JOIN (SELECT quarter, sum(readings) AS merged FROM completed GROUP BY quarter) AS c USING (quarter)
+    LEFT JOIN (SELECT quarter, count(*) AS swaps FROM declared GROUP BY quarter) AS s USING (quarter)
 ), compared AS (
-    SELECT f.quarter, f.merged, closed_until,
+    SELECT f.quarter, f.merged, f.swaps, closed_until,
            f.readings - CASE WHEN f.quarter < first_until THEN b.readings ELSE coalesce(b.readings, 0) END AS late
     FROM found AS f
     JOIN closing ON f.quarter + interval '15 minutes' <= closed_until
@@ -53,9 +57,9 @@ WITH closing AS (
 ), noted AS (
     {close} RETURNING noted_at
 )
-INSERT INTO changes (domain, quarter, closed_until, noted_at, late, merged)
-SELECT $1, quarter, closed_until, noted_at, late, merged FROM compared CROSS JOIN noted
-WHERE late IS DISTINCT FROM 0 OR merged > 0
+INSERT INTO changes (domain, quarter, closed_until, noted_at, late, merged, swaps)
+SELECT $1, quarter, closed_until, noted_at, late, merged, swaps FROM compared CROSS JOIN noted
+WHERE late IS DISTINCT FROM 0 OR merged > 0 OR swaps > 0
 ORDER BY quarter
 """
 _FORGET = (

@@ -20,7 +20,7 @@ import structlog
 
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
-from telemetry.store import changes, roll_ups
+from telemetry.store import changes, counters, roll_ups
 from telemetry.store.engine import recorded_engine
 from telemetry.store.failures import Failure, classify
 from telemetry.store.link import ANSWER_WITHIN_S
@@ -47,6 +47,7 @@ class Round:
     partitions_made: int = 0
     partitions_dropped: list[str] = field(default_factory=list)
     quarters_refreshed: int = 0
+    counter_days_covered: int = 0
     quarantine_deleted: int = 0
 
 
@@ -127,6 +128,7 @@ class Upkeep:
         for domain in domains:
             refresh = roll_ups.refresh_timescaledb if engine == "timescaledb" else roll_ups.refresh_postgres
             done.quarters_refreshed += await refresh(self._database, domain, closed, closed_until)
+            done.counter_days_covered += await counters.extend(self._database, domain)
         if engine == "postgres":
             await self._refresh_open(domains, closed)
             done.partitions_dropped = await self._drop_partitions(domains)

@@ -15,6 +15,7 @@ from telemetry.domains import Registry, load_domains
 from telemetry.errors import ConfigurationError, MigrationError
 from telemetry.resources import folder
 from telemetry.settings import Settings
+from telemetry.store import counters
 from telemetry.store.engine import Engine, decide_engine, recorded_engine
 from telemetry.store.migrations import Migration, find_migrations
 from telemetry.store.pool import connection
@@ -54,6 +55,7 @@ async def migrate(settings: Settings) -> list[str]:
         pending = [each for each in migrations if each.version not in landed]
         for migration in pending:
             await _apply(database, migration)
+        await counters.install(database, load_domains(settings.domains.directories))
         await _apply_policies(database, settings)
         await _set_reader_password(database, settings)
         return [each.version for each in pending]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import asyncpg
 
+from telemetry.store import counters
 from telemetry.store.changes import note
 
 QUARTER = timedelta(minutes=15)
@@ -58,7 +59,7 @@ async def refresh_postgres(database: asyncpg.Connection, domain: str, closed: da
         quarters = await _take(database, domain, closed)
         for start, end in Ranges.of(quarters):
             await database.execute("CALL telemetry_refresh_roll_ups($1, $2, $3)", domain, start, end)
-        await note(database, domain, quarters, closed_until)
+        await _settle(database, domain, quarters, closed, closed_until)
     return len(quarters)
 
 
@@ -77,10 +78,19 @@ async def refresh_timescaledb(
     async with database.transaction():
         # By their very ids: one that commits meanwhile may have a lower id than one that was seen.
         await database.execute("DELETE FROM late_ranges WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
-        await note(database, domain, listed, closed_until)
+        await _settle(database, domain, sorted(listed), closed, closed_until)
     if rows:
         await _compact(database, domain)
     return len(listed)
+
+
+async def _settle(
+    database: asyncpg.Connection, domain: str, quarters: Collection[datetime], closed: datetime, closed_until: datetime
+) -> None:
+    """What both engines do in the transaction that takes quarters off the list."""
+    await counters.refresh(database, domain, Ranges.of(quarters), closed)
+    await note(database, domain, quarters, closed_until)
+    await counters.cover(database, domain)
 
 
 async def _refresh_aggregates(database: asyncpg.Connection, domain: str, listed: Iterable[datetime]) -> None:

@@ -20,6 +20,8 @@ ROUTES = {
     "/v1/domains",
     "/v1/devices",
     "/v1/devices/{device_id}",
+    "/v1/devices/{device_id}/meter-swaps",
+    "/v1/devices/{device_id}/meter-swaps/{counter}/{time}",
     "/v1/quarantine",
     "/v1/quarantine/summary",
     "/v1/quarantine/{number}",

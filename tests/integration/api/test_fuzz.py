@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -78,6 +79,8 @@ MEANT: dict[str, list[Any]] = {
     "limit": [1, 2, 10_000],
     "number": [1, 2**63 - 1],
     "device_id": ["lamp-1", "new-1"],
+    "counter": ["energy_kwh", "burning_hours_h", "power_w"],
+    "time": [*TIMES, f"{datetime.now(UTC) - timedelta(hours=30):%Y-%m-%dT%H:%M:%SZ}"],
     "reason": [["malformed"], ["out_of_range"]],
 }
 

@@ -63,7 +63,8 @@ async def test_sql_in_a_text_parameter_does_nothing(
         for parameter in filter(is_text, operation.get("parameters", [])):
             asked.add(parameter["name"])
             for text in CORPUS:
-                values = {"domain": "lighting", "device_id": "lamp-1", "number": "1"}
+                values = {"domain": "lighting", "device_id": "lamp-1", "number": "1", "counter": "energy_kwh"}
+                values["time"] = "2026-11-20T00:00:00Z"
                 query = {"metric": "power_w"} if path.endswith("/series") else {}
                 (values if parameter["in"] == "path" else query)[parameter["name"]] = text
                 url = path.format(**{name: quote(value, safe="") for name, value in values.items()})

@@ -177,6 +177,13 @@ async def test_meta_tells_which_aggregates_were_read_from_raw_rows(
         {"relation": "lighting_1h", "spans": spans},
         {"relation": "lighting_readings", "spans": spans, "aggregates": ["p50", "integral"]},
     ]
+    asked |= {"metric": "energy_kwh", "agg": ["increase", "rate"]}
+    meta = (await client.get("/v1/lighting/series", params=asked)).json()["meta"]
+    assert meta["source"] == "lighting_1h+lighting_counters_1h"
+    assert [(each["relation"], each.get("aggregates")) for each in meta["plan"]] == [
+        ("lighting_1h", None),
+        ("lighting_counters_1h", ["increase", "rate"]),
+    ]
 
 
 @pytest.mark.asyncio
@@ -208,3 +215,36 @@ async def test_refusal_names_the_parameter(
     assert answer.status_code == 422
     assert answer.json()["parameter"] == parameter
     assert part in answer.json()["detail"]
+
+
+@pytest.mark.asyncio
+async def test_bucket_that_the_next_reading_will_change_is_not_settled(client: httpx.AsyncClient, city: City) -> None:
+    """`increase` and `time_avg` need the reading after a bucket; until it comes, its last part is not told."""
+    await add(city, {0: 100.0, 4.5: 145.0}, metric="energy_kwh")
+    await add(city, {0: 100.0, 3: 130.0}, device=1, metric="energy_kwh")
+    assert await settled_until(client, "energy_kwh") == "2026-11-20T15:00:00+00:00"
+    assert await settled_until(client, "energy_kwh", by="device") == "2026-11-20T15:00:00+00:00"
+    before = await ask(client, metric="energy_kwh")
+    await add(city, {6: 160.0}, device=1, metric="energy_kwh")
+    assert await settled_until(client, "energy_kwh") == "2026-11-20T16:30:00+00:00"
+    await add(city, {7: 170.0}, metric="energy_kwh")
+    assert await settled_until(client, "energy_kwh") == RANGE["end"].replace("Z", "+00:00")
+    after = await ask(client, metric="energy_kwh")
+    assert [row["increase"] for row in before] == pytest.approx([20, 20, 20, 10, 5])
+    assert [row["increase"] for row in after] == pytest.approx([20, 20, 20, 20, 20])
+
+
+@pytest.mark.asyncio
+async def test_gauges_over_time_say_how_far_they_are_settled_and_rows_have_no_need_to(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    await add(city, {0: 10.0, 1.25: 20.0})
+    assert await settled_until(client, "power_w", agg="integral") == "2026-11-20T13:15:00+00:00"
+    assert await settled_until(client, "power_w", agg="integral", start="2026-11-20T14:00:00Z") is None
+    answer = await client.get("/v1/lighting/series", params={"metric": "power_w", "agg": "avg", **RANGE})
+    assert "settled_until" not in answer.json()["meta"]
+
+
+async def settled_until(client: httpx.AsyncClient, metric: str, **parameters: Any) -> Any:
+    answer = await client.get("/v1/lighting/series", params={**RANGE, "metric": metric, **parameters})
+    return answer.json()["meta"]["settled_until"]

@@ -199,6 +199,22 @@ async def test_registry_is_read_and_written(both: Both) -> None:
 
 
 @pytest.mark.asyncio
+async def test_meter_swap_is_declared_and_withdrawn(both: Both) -> None:
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+    asked = ("lamp-1", "energy_kwh", at)
+    swap = await both.run(lambda it: it.put_meter_swap(*asked, start_index=0.4, final_index=48_213.7))
+    assert (swap.domain, swap.metric, swap.time, swap.start_index, swap.final_index) == (
+        *("lighting", "energy_kwh", at),
+        *(0.4, 48_213.7),
+    )
+    assert await both.same("meter_swaps", "lamp-1") == (swap,)
+    assert await both.same("meter_swap", "lamp-1", "energy_kwh", at.isoformat()) == swap
+    assert await both.run(lambda it: it.delete_meter_swap(*asked)) is None
+    with pytest.raises(NotFound, match="there is no meter swap"):
+        await both.awaiting.delete_meter_swap(*asked)
+
+
+@pytest.mark.asyncio
 async def test_state_of_city_and_service_is_told(both: Both, city: City, connection: asyncpg.Connection) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     await city.add([Row(now - timedelta(minutes=5), DEVICES[0], {"power_w": 41.5, "lamp_on": True})])

@@ -1,7 +1,7 @@
 """What counters, gauges and states did between their readings, computed in memory from whole histories.
 
-Nothing is cut at bucket edges here: a counter becomes a rising curve, a gauge its antiderivative, and a bucket's answer
-is the difference of the curve at its two edges.
+Nothing is cut at bucket edges here: a counter becomes a rising curve over all meters that it had, a gauge its
+antiderivative, and a bucket's answer is the difference of the curve at its two edges.
 """
 
 from __future__ import annotations
@@ -10,19 +10,24 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from telemetry.domains import Kind, Metric
 from telemetry.query.question import By, Question
+from telemetry.store.meter_swaps import Swap
 from tests.integration.query.rows import Key, Row
 
 REACH = timedelta(days=31)
+HOUR = timedelta(hours=1)
 
 History = Sequence[tuple[datetime, Any]]
 
 
-def expected_steps(rows: Iterable[Row], question: Question, edges: Sequence[datetime]) -> dict[Key, dict[str, Any]]:
+def expected_steps(
+    rows: Iterable[Row], question: Question, edges: Sequence[datetime], swaps: Sequence[Swap] = ()
+) -> dict[Key, dict[str, Any]]:
     """What a question about `change` and `time` must answer, without samples."""
     found: defaultdict[Key, list[Mapping[str, Any]]] = defaultdict(list)
     clipped = [question.start, *edges[1:-1], question.end]
@@ -35,9 +40,15 @@ def expected_steps(rows: Iterable[Row], question: Question, edges: Sequence[date
             )
             if not asked:
                 continue
+            if metric.kind is Kind.COUNTER:
+                of_device = [each for each in swaps if (each.device_id, each.metric) == (device.device_id, metric.name)]
+                steps = _changes(history, of_device, metric, question)
             group = {By.NONE: None, By.DEVICE: device.device_id, By.ZONE: device.zone}[question.by]
             for start, (first, last) in zip(edges, pairwise(clipped), strict=False):
-                values = _of_device(metric, history, first, last, question)
+                if metric.kind is Kind.COUNTER:
+                    values = _gained(steps, first, last)
+                else:
+                    values = _of_device(metric, history, first, last, question)
                 if values is not None:
                     found[start, group, metric.name].append(values)
     return {key: _combined(question, key[2], each) for key, each in found.items()}
@@ -61,26 +72,51 @@ def _of_device(
 ) -> dict[str, Any] | None:
     if metric.kind is Kind.STATE:
         return _held(history, first, last, question)
-    if metric.kind is Kind.COUNTER:
-        pairs = [(*one, *other) for one, other in pairwise(history)]
-        steps = [(t0, t1, _change(v0, v, question.reset)) for t0, v0, t1, v in pairs]
-    else:
-        gap = question.max_gap or REACH
-        pairs = [(*one, *other) for one, other in pairwise(history) if other[0] - one[0] <= gap]
-        steps = [(t0, t1, 0.0) for t0, _, t1, _ in pairs]
-    known = sum((max(timedelta(0), min(t1, last) - max(t0, first)) for t0, t1, _ in steps), timedelta(0))
-    if not known:
+    gap = question.max_gap or REACH
+    pairs = [(*one, *other) for one, other in pairwise(history) if other[0] - one[0] <= gap]
+    if not (hours := _hours([(t0, t1) for t0, _, t1, _ in pairs], first, last)):
         return None
-    hours = known / timedelta(hours=1)
-    if metric.kind is Kind.COUNTER:
-        amount = _risen(steps, last) - _risen(steps, first)
-        return {"increase": amount, "rate": amount / hours}
     amount = sum(_area(*pair, last) - _area(*pair, first) for pair in pairs)
     return {"time_avg": amount / hours, "integral": amount}
 
 
-def _change(v0: float, v: float, reset: str) -> float:
-    if v >= 0.95 * v0:
+def _hours(steps: Iterable[tuple[datetime, datetime]], first: datetime, last: datetime) -> float:
+    """How much of a bucket the steps know of."""
+    return sum((max(timedelta(0), min(t1, last) - max(t0, first)) for t0, t1 in steps), timedelta(0)) / HOUR
+
+
+Steps = Sequence[tuple[datetime, datetime, float]]
+"""Of a counter, in order: from, to, gained."""
+
+
+def _changes(history: History, swaps: Iterable[Swap], metric: Metric, question: Question) -> Steps:
+    """The steps of a counter whose meter may have been swapped: at these instants the old and the new one stand
+    side by side."""
+    read = dict(history)
+    swapped = {each.time: each for each in swaps if question.start - REACH < each.time < question.end + REACH}
+    assert metric.glitch is not None
+    change = partial(_change, reset=question.reset, least=1 - metric.glitch)
+    steps = []
+    for t0, t1 in pairwise(sorted(read.keys() | swapped.keys())):
+        index = read[t0] if t0 in read else swapped[t0].start_index
+        if swap := swapped.get(t1):
+            gained = 0.0 if swap.final_index is None else change(index, swap.final_index)
+            gained += change(swap.start_index, read[t1]) if t1 in read else 0.0
+        else:
+            gained = change(index, read[t1])
+        steps.append((t0, t1, gained))
+    return steps
+
+
+def _gained(steps: Steps, first: datetime, last: datetime) -> dict[str, Any] | None:
+    if not (hours := _hours([(t0, t1) for t0, t1, _ in steps], first, last)):
+        return None
+    amount = _risen(steps, last) - _risen(steps, first)
+    return {"increase": amount, "rate": amount / hours}
+
+
+def _change(v0: float, v: float, reset: str, least: float) -> float:
+    if v >= least * v0:
         return v - v0
     for modulus in sorted([10.0**digits for digits in range(4, 13)] + [2.0**32, 2.0**32 / 1000]):
         if v0 < modulus and modulus - v0 + v <= modulus / 100:
@@ -88,7 +124,7 @@ def _change(v0: float, v: float, reset: str) -> float:
     return v if reset == "zero" else 0.0
 
 
-def _risen(steps: Sequence[tuple[datetime, datetime, float]], at: datetime) -> float:
+def _risen(steps: Steps, at: datetime) -> float:
     """The corrected counter at an instant, counted from its first reading."""
     total = 0.0
     for t0, t1, change in steps:
@@ -99,7 +135,7 @@ def _risen(steps: Sequence[tuple[datetime, datetime, float]], at: datetime) -> f
 def _area(t0: datetime, v0: float, t1: datetime, v1: float, at: datetime) -> float:
     """The area under one line up to an instant, in value hours."""
     part = min(1.0, max(0.0, (at - t0) / (t1 - t0)))
-    return ((t1 - t0) / timedelta(hours=1)) * part * (v0 + (v1 - v0) * part / 2)
+    return ((t1 - t0) / HOUR) * part * (v0 + (v1 - v0) * part / 2)
 
 
 def _held(history: History, first: datetime, last: datetime, question: Question) -> dict[str, Any] | None:

@@ -36,9 +36,9 @@ async def note(connection: asyncpg.Connection, *entries: Entry) -> None:
     await connection.execute("TRUNCATE changes")
     await connection.copy_records_to_table(
         "changes",
-        columns=["domain", "quarter", "closed_until", "noted_at", "late", "merged"],
+        columns=["domain", "quarter", "closed_until", "noted_at", "late", "merged", "swaps"],
         records=[
-            (domain, each.quarter, each.closed_until, NOTED + timedelta(seconds=each.noted_s), each.late, 2)
+            (domain, each.quarter, each.closed_until, NOTED + timedelta(seconds=each.noted_s), each.late, 2, 3)
             for each in entries
             for domain in ("lighting", "waste")
         ],
@@ -75,7 +75,7 @@ async def test_quarters_of_a_bucket_are_added_up(connection: asyncpg.Connection)
     await note(connection, *entries)
     (found,) = await pages(connection, "1h")
     first, last = (NOTED + timedelta(seconds=seconds) for seconds in (2, 9))
-    assert found == Change(NOON, first, last, 3, 8, is_counted=True, merged=6)
+    assert found == Change(NOON, first, last, 3, 8, is_counted=True, merged=6, swaps=9)
     # What was noted at `since` is told already, and what is noted after `until` will be.
     part = Noted("lighting", NOTED + timedelta(seconds=2), NOTED + timedelta(seconds=5))
     assert [each.late for each in await pages(connection, "1h", noted=part)] == [3]

@@ -63,7 +63,8 @@ async def read(connection: asyncpg.Connection, plan: Plan) -> int:
     """The rows that the statements of a plan look at, counted."""
     question = plan.question
     scans = [(each.relation, Ranges(each.spans)) for each in plan.segments] * (1 + question.coverage)
-    others = bool(question.chosen(Family.SPREAD)) + len(question.chosen(Family.CHANGE, Family.TIME))
+    scans += [(each.relation, Ranges(each.spans)) for each in plan.changes] * len(question.chosen(Family.CHANGE))
+    others = bool(question.chosen(Family.SPREAD)) + len(question.chosen(Family.TIME))
     scans += [("readings", Ranges([(question.start, question.end)]))] * others
     return sum([await counted(connection, question, relation, spans) for relation, spans in scans])
 
@@ -94,6 +95,7 @@ QUESTIONS: list[dict[str, Any]] = [
     {"window": "1h", **CUT},
     {"window": "1h", "agg": ["avg", "p95", "stddev"], **CUT},
     {"metric": ["energy_kwh", "lamp_on", "power_w"], "window": "1h"},
+    {"metric": ["energy_kwh"], "window": "1h", **CUT},
     {"window": "5m", "zone": ["South"]},
     {"window": "5m", "device": ["lamp-1", "box-1"]},
     {"window": "1h", "device": ["lamp-3"], "by": "device"},

@@ -31,6 +31,8 @@ READ: Mapping[str, Callable[..., Any]] = {
     "/v1/ledger": questions.ledger,
     "/v1/devices": questions.devices,
     "/v1/devices/{device_id}": questions.device,
+    "/v1/devices/{device_id}/meter-swaps": questions.meter_swaps,
+    "/v1/devices/{device_id}/meter-swaps/{counter}/{time}": questions.meter_swap,
     "/v1/quarantine": questions.quarantine,
     "/v1/quarantine/{number}": questions.quarantine_entry,
     "/v1/quarantine/summary": questions.quarantine_summary,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from telemetry.domains import load_domains
 from telemetry.query.calendar import bucket_edges
-from telemetry.query.plan import MAX_SEGMENTS, Plan, make_plan
+from telemetry.query.plan import MAX_SEGMENTS, Plan, Segment, make_plan
 from telemetry.query.question import Asked, understand
 from telemetry.query.spans import joined, without
 
@@ -23,16 +23,23 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def plan(start: str, end: str, window: str, late: Sequence[str] = (), **more: object) -> Plan:
+def plan(
+    start: str, end: str, window: str, late: Sequence[str] = (), counters_from: str | None = None, **more: object
+) -> Plan:
     asked = Asked(metric=["power_w"], start=start, end=end, window=window, **more)  # type: ignore[arg-type]
     question = understand(LIGHTING, asked, "Europe/Paris", NOW)
     edges = bucket_edges(question.window, question.start, question.end, question.zone)
-    return make_plan(question, edges, [at(each) for each in late], "Europe/Paris")
+    since = None if counters_from is None else at(counters_from)
+    return make_plan(question, edges, [at(each) for each in late], "Europe/Paris", since)
 
 
 def read(found: Plan) -> list[tuple[str, str, str]]:
     """Relation, start and end of every span in order of time."""
-    spans = [(segment.relation, *span) for segment in found.segments for span in segment.spans]
+    return read_segments(found.segments)
+
+
+def read_segments(segments: Sequence[Segment]) -> list[tuple[str, str, str]]:
+    spans = [(segment.relation, *span) for segment in segments for span in segment.spans]
     return [
         (name, f"{start:%dT%H:%M}", f"{end:%dT%H:%M}") for name, start, end in sorted(spans, key=lambda span: span[1])
     ]
@@ -69,6 +76,27 @@ def test_widest_roll_up_that_no_bucket_cuts_is_read(window: str, tz: str, relati
     found = plan("2026-11-01T00:00:00+01:00", "2026-11-15T00:00:00+01:00", window, tz=tz)
     longest = max(found.segments, key=lambda segment: segment.end - segment.start)
     assert longest.relation == relation
+
+
+def test_counters_are_read_from_their_cells_as_far_back_as_they_have_any() -> None:
+    asked = {"start": "2026-11-20T10:50:00Z", "end": "2026-11-23T00:10:00Z", "window": "1d", "agg": ["first"]}
+    found = plan(**asked, late=["2026-11-21T12:00:00Z"], counters_from="2026-11-21T10:20:00Z")  # type: ignore[arg-type]
+    assert read_segments(found.changes) == [
+        ("readings", "20T10:50", "21T10:30"),
+        ("counters_15m", "21T10:30", "21T11:00"),
+        ("counters_1h", "21T11:00", "21T12:00"),
+        ("readings", "21T12:00", "21T12:15"),
+        ("counters_15m", "21T12:15", "21T13:00"),
+        ("counters_1h", "21T13:00", "21T23:00"),
+        ("counters_1d", "21T23:00", "22T23:00"),
+        ("counters_1h", "22T23:00", "23T00:00"),
+        ("readings", "23T00:00", "23T00:10"),
+    ]
+    # `first` of several devices needs times, which the other roll-ups do not keep.
+    assert {segment.relation for segment in found.segments} == {"readings"}
+    for since in (None, "2026-11-24T00:00:00Z"):
+        uncovered = plan(**asked, counters_from=since)  # type: ignore[arg-type]
+        assert read_segments(uncovered.changes) == [("readings", "20T10:50", "23T00:10")]
 
 
 def test_late_quarter_is_read_raw_and_its_hour_by_quarters() -> None:

@@ -1,0 +1,77 @@
+"""Keeping the cells of counters right, from which `increase` and `rate` are answered; see migration `0030_counters`.
+
+Whoever takes quarters of an hour off `late_ranges` must have refreshed the cells over them. A release that knew no
+cells did not, and may have led the upkeep in between. So coverage carries the stamp of the round that kept it: where
+that is not the stamp of `closings`, the cells are not believed, and coverage begins anew with the present. Upkeep then
+extends it back in time, a day in each round.
+"""
+
+# ruff: noqa: S608 - domains are our own, values are parameters
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from telemetry.domains import Kind, Registry
+
+_LONGEST_DAY = timedelta(hours=25)
+
+_RESTART = """
+UPDATE counter_coverage AS c
+SET covered_from = greatest(
+    date_bin('15 minutes', $2::timestamptz, '2000-01-01 00:00+00') + interval '15 minutes',
+    (SELECT closed_until FROM closings WHERE domain = $1))
+WHERE domain = $1
+  AND (covered_from = 'infinity' OR noted_at IS DISTINCT FROM (SELECT noted_at FROM closings WHERE domain = $1))
+"""
+_COVER = "UPDATE counter_coverage SET noted_at = (SELECT noted_at FROM closings WHERE domain = $1) WHERE domain = $1"
+_COVERED = "SELECT covered_from FROM counter_coverage WHERE domain = $1 AND isfinite(covered_from)"
+
+
+async def install(database: asyncpg.Connection, registry: Registry) -> None:
+    """Makes the cells of every domain that has tables and counters, where they are missing."""
+    for row in await database.fetch("SELECT name FROM telemetry_domains ORDER BY name"):
+        if row["name"] in registry:
+            metrics = registry[row["name"]].metrics.values()
+            counters = [metric.name for metric in metrics if metric.kind is Kind.COUNTER]
+            await database.execute("CALL telemetry_install_counters($1, $2::text[])", row["name"], counters)
+
+
+async def refresh(
+    database: asyncpg.Connection, domain: str, ranges: Iterable[tuple[datetime, datetime]], closed: datetime
+) -> None:
+    """Refreshes the cells over ranges of quarters that were taken off `late_ranges`; to be called in that transaction.
+
+    Args:
+        closed: no quarter that starts later was ever taken.
+    """
+    await database.execute(_RESTART, domain, closed)
+    for start, end in ranges:
+        await database.execute("CALL telemetry_refresh_counters($1, $2, $3)", domain, start, end)
+
+
+async def cover(database: asyncpg.Connection, domain: str) -> None:
+    """Vouches for the cells; to be called in the transaction of `refresh`, after the round was stamped."""
+    await database.execute(_COVER, domain)
+
+
+async def extend(database: asyncpg.Connection, domain: str) -> bool:
+    """Covers one more day back in time that has readings; False where nothing is left to cover."""
+    async with database.transaction():
+        covered = await database.fetchval(_COVERED, domain)
+        if covered is None:
+            return False
+        # The day of the readings before, in the daily roll-up: raw rows have no index by time.
+        day = await database.fetchval(f'SELECT max(bucket) FROM "{domain}_1d" WHERE bucket < $1', covered)
+        if day is not None:
+            end = min(covered, day + _LONGEST_DAY)
+            await database.execute("CALL telemetry_refresh_counters($1, $2, $3)", domain, day, end)
+        await database.execute(
+            "UPDATE counter_coverage SET covered_from = coalesce($2, '-infinity'::timestamptz) WHERE domain = $1",
+            domain,
+            day,
+        )
+    return day is not None

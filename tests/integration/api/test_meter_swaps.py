@@ -1,0 +1,116 @@
+"""`/v1/devices/{device_id}/meter-swaps`: declared, exact in series at once, told as a change, and refused by name."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from telemetry.settings import Settings
+from telemetry.store.maintain import run_once
+from tests.integration.query.rows import City, Row
+
+SWAPS = "/v1/devices/lamp-1/meter-swaps"
+NOON = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=2)
+AT = NOON + timedelta(minutes=90)
+ONE = f"{SWAPS}/energy_kwh/{AT:%Y-%m-%dT%H:%M:%SZ}"
+
+
+async def increase(client: httpx.AsyncClient) -> list[tuple[float, str]]:
+    """Of lamp-1 in the hours from noon on, with the quality of each."""
+    asked = {"metric": "energy_kwh", "device": "lamp-1", "by": "device", "window": "1h", "tz": "UTC"}
+    times = {"start": f"{NOON:%Y-%m-%dT%H:%M:%SZ}", "end": f"{NOON + timedelta(hours=4):%Y-%m-%dT%H:%M:%SZ}"}
+    answer = await client.get("/v1/lighting/series", params={**asked, **times})
+    return [(round(row["increase"], 6), row["quality"]) for row in answer.json()["data"]]
+
+
+@pytest.mark.asyncio
+async def test_swap_is_declared_counted_told_and_withdrawn(
+    client: httpx.AsyncClient, city: City, settings: Settings, connection: asyncpg.Connection
+) -> None:
+    # A meter of 4,000 kWh was replaced by one with a start index of 700 kWh, an hour and a half after noon.
+    values = [4000.0, 4010.0, 705.0, 715.0, 715.0]
+    await city.add(
+        Row(NOON + timedelta(hours=hour), city.devices[0], {"energy_kwh": v}) for hour, v in enumerate(values)
+    )
+    await run_once(settings)
+    await connection.execute("UPDATE closings SET first_until = first_until - interval '30 days'")
+    undeclared = [(10.0, "measured"), (705.0, "adjusted"), (10.0, "measured"), (0.0, "measured")]
+    assert await increase(client) == undeclared
+    since = datetime.now(UTC).isoformat()
+
+    created = await client.put(ONE, json={"start_index": 700, "final_index": 4016})
+    assert created.status_code == 201
+    swap = created.json()["data"]
+    assert {name: swap[name] for name in ("domain", "metric", "start_index", "final_index")} == {
+        "domain": "lighting",
+        "metric": "energy_kwh",
+        "start_index": 700.0,
+        "final_index": 4016.0,
+    }
+    assert (await client.get(SWAPS)).json()["data"] == [swap]
+    same_instant = AT.astimezone(UTC).replace(tzinfo=None).isoformat() + "+00:00"
+    assert (await client.get(f"{SWAPS}/energy_kwh/{same_instant}")).json()["data"] == swap
+    declared = [(10.0, "measured"), (11.0, "adjusted"), (10.0, "measured"), (0.0, "measured")]
+    assert await increase(client) == declared
+    await run_once(settings)
+    assert await increase(client) == declared
+
+    again = await client.put(ONE, json={"start_index": 700, "final_index": 4016})
+    assert (again.status_code, again.json()["data"]) == (200, swap)
+    changed = await client.put(ONE, json={"start_index": 700})
+    assert (changed.status_code, changed.json()["data"]["final_index"]) == (200, None)
+    assert (await increase(client))[1] == (5.0, "adjusted")
+    await run_once(settings)
+    assert (await client.delete(ONE)).status_code == 204
+    assert (await client.delete(ONE)).status_code == 404
+    assert (await client.get(ONE)).status_code == 404
+    await run_once(settings)
+    assert await increase(client) == undeclared
+
+    told = (await client.get("/v1/lighting/changes", params={"since": since, "window": "1h", "tz": "UTC"})).json()
+    (row,) = told["data"]
+    assert row["bucket"] == (NOON + timedelta(hours=1)).isoformat()
+    assert (row["reasons"], row["late"], row["swaps"], row["changes"]) == (["swap"], 0, 3, 3)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("path", "body", "status", "parameter", "words"),
+    [
+        (f"/power_w/{AT:%Y-%m-%dT%H:%M:%SZ}", {}, 422, "counter", "burning_hours_h"),
+        (f"/energy_import_kwh/{AT:%Y-%m-%dT%H:%M:%SZ}", {}, 422, "counter", "energy_kwh"),
+        (f"/energy_kwh/{AT:%Y-%m-%dT%H:%M:%S}", {}, 422, "time", "offset"),
+        ("/energy_kwh/now", {}, 422, "time", "offset"),
+        ("/energy_kwh/2199-01-01T00:00:00Z", {}, 422, "time", "in the future"),
+        ("/energy_kwh/1971-01-01T00:00:00Z", {}, 422, "time", "retention.readings"),
+        (f"/energy_kwh/{AT:%Y-%m-%dT%H:%M:%SZ}", {"start_index": -1}, 422, "start_index", "greater than or equal"),
+        (f"/energy_kwh/{AT:%Y-%m-%dT%H:%M:%SZ}", {"start_index": 1e10}, 422, "start_index", "1e+09 kWh"),
+        (f"/energy_kwh/{AT:%Y-%m-%dT%H:%M:%SZ}", {"final_index": 1e10}, 422, "final_index", "1e+09 kWh"),
+        (f"/energy_kwh/{AT:%Y-%m-%dT%H:%M:%SZ}", {"start": 1}, 422, "start", ""),
+        (f"/energy_kwh%00/{AT:%Y-%m-%dT%H:%M:%SZ}", {}, 422, "counter", ""),
+    ],
+)
+async def test_swap_that_cannot_be_is_refused_by_name(
+    client: httpx.AsyncClient, city: City, path: str, body: dict[str, Any], status: int, parameter: str, words: str
+) -> None:
+    answer = await client.put(f"{SWAPS}{path}", json={"start_index": 0, **body})
+    assert answer.status_code == status
+    assert parameter in answer.json()["parameter"]
+    assert words in answer.text
+    assert (await client.get(SWAPS)).json()["data"] == []
+
+
+@pytest.mark.asyncio
+async def test_swap_of_a_device_that_is_not_there_is_not_found(client: httpx.AsyncClient, city: City) -> None:
+    other = ONE.replace("lamp-1", "lamp-9")
+    for answer in (
+        await client.put(other, json={"start_index": 0}),
+        await client.get(other),
+        await client.get(SWAPS.replace("lamp-1", "lamp-9")),
+        await client.delete(other),
+    ):
+        assert (answer.status_code, answer.json()["parameter"]) == (404, "device")
