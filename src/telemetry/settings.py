@@ -253,6 +253,9 @@ class ApiSettings(Section):
         10_000, ge=1, le=100_000, description="Rows that one page of readings, devices or quarantine may have"
     )
     statement_timeout: Duration = Field("30s", description="A query that runs longer is ended with 503")  # type: ignore[assignment]
+    stream_timeout: Duration = Field(
+        "15m", description="A streamed answer that its client has not taken by then is broken off"
+    )  # type: ignore[assignment]
     max_concurrent_per_client: int = Field(
         6, ge=1, description="Questions of one client address that run at a time; more wait shortly, then get 429"
     )

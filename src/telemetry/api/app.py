@@ -33,7 +33,6 @@ from telemetry.api.service import Service
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
 from telemetry.settings import Settings
-from telemetry.store.pool import create_pool
 
 COMPRESSED_FROM = 4096
 """Bytes; below, compressing saves no packet."""
@@ -53,12 +52,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        pool = await create_pool(settings, "api")
-        app.state.service = Service(settings, registry, pool)
+        service = app.state.service = await Service.start(settings, registry)
         try:
             yield
         finally:
-            await _close(pool)
+            await asyncio.gather(_close(service.pool), _close(service.probe))
 
     app = FastAPI(
         title="Urban telemetry",

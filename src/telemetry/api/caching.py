@@ -10,7 +10,9 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic_core import to_json
 
-from telemetry.query.question import Asked, Question
+from telemetry.query.aggregates import Family
+from telemetry.query.question import Asked, By, Question
+from telemetry.query.scope import Scope
 
 KEPT_S = 3600
 """Seconds for which an answer may be used again that late readings cannot change any more."""
@@ -24,11 +26,27 @@ def is_fixed(asked: Asked, question: Question) -> bool:
     return not relative and question.end <= question.now
 
 
-def cache_control(question: Question, fixed: bool, max_lateness: timedelta) -> str:
-    """`Cache-Control`: to be asked again, as a rule; kept for an hour when late readings would be refused."""
-    if fixed and question.end <= question.now - max_lateness - timedelta(hours=1):
+def cache_control(question: Question, scope: Scope, fixed: bool, max_lateness: timedelta) -> str:
+    """`Cache-Control`: to be asked again, as a rule; kept for an hour where nothing is expected to change it.
+
+    Late readings would be refused by then, upkeep has been there, and none that a spool held back has come since.
+    """
+    is_over = question.end <= question.now - max_lateness - timedelta(hours=1)
+    is_closed = scope.closed_until is not None and question.end <= scope.closed_until and not scope.late
+    if fixed and is_over and is_closed and _is_of_readings_alone(question):
         return f"max-age={KEPT_S}"
     return "no-cache"
+
+
+def _is_of_readings_alone(question: Question) -> bool:
+    """Whether the answer is made of the readings in its range and of nothing else.
+
+    Zones and intervals are those of the registry today, meters may be declared to be swapped long ago, and a value that
+    lasts or is carried may end with a reading after the range.
+    """
+    is_of_registry = bool(question.by is not By.NONE or question.zones or question.coverage)
+    looks_around = bool(question.chosen(Family.CHANGE, Family.TIME) or question.max_gap)
+    return not is_of_registry and not looks_around
 
 
 def tag(meta: Mapping[str, Any], pieces: Sequence[bytes]) -> str:

@@ -18,8 +18,8 @@ from telemetry.errors import InvalidQuery
 from telemetry.query.changes import (
     Change,
     Closing,
+    Noted,
     changed_buckets,
-    changed_quarters,
     closing,
     parse_changes_window,
 )
@@ -94,10 +94,9 @@ async def changes(
     async with service.reading() as connection:
         state = await closing(connection, domain.name)
         after, until = _between(after, state) if place is None else (instant(place[0]), instant(place[1]))
-        quarters = await changed_quarters(connection, domain.name, after, until)
-    found = changed_buckets(quarters, chosen, shown)
-    if place is not None:
-        found = [each for each in found if each.start > instant(place[2])]
+        behind = None if place is None else instant(place[2])
+        noted = Noted(domain.name, after, until)
+        found = await changed_buckets(connection, noted, chosen, shown, behind, size + 1)
     page = found[:size]
     following = None if len(found) <= size else encode([microseconds(each) for each in (after, until, page[-1].start)])
     meta = {

@@ -149,7 +149,8 @@ async def put_device(device_id: DeviceId, body: DeviceBody, service: TheService)
     """Puts everything that is known of a device: what the body leaves out is unknown afterwards. 201 for a new one."""
     if body.domain not in service.registry:
         raise InvalidQuery("domain", body.domain, "there is no such domain", tuple(service.registry))
-    async with service.connection() as connection:
+    # In one transaction, for somebody may delete the device at the same moment.
+    async with service.connection() as connection, connection.transaction():
         added, _ = await registry.upsert(connection, [registry.Device(device_id, **body.model_dump())])
         found = await registered.one(connection, device_id)
     assert found is not None
@@ -164,7 +165,7 @@ async def put_device(device_id: DeviceId, body: DeviceBody, service: TheService)
 )
 async def delete_device(device_id: DeviceId, service: TheService) -> Response:
     """Removes a device that never reported; 409 while there are readings of it, which would lose their device."""
-    async with service.connection() as connection, connection.transaction(isolation="repeatable_read"):
+    async with service.connection() as connection, connection.transaction():
         holding = await registered.domains_with_readings(connection, device_id, service.registry)
         if holding:
             raise Problem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -84,11 +85,13 @@ def whole(form: Format, body: Body[Rows], rows: Iterable[Rows], headers: Mapping
     return Response(b"".join(pieces), headers=headers, media_type=form.media_type)
 
 
-def streamed(form: Format, body: Body[Rows], rows: AsyncIterator[Rows], headers: Mapping[str, str]) -> Response:
-    """The answer piece by piece. If the rows end with an error, the connection is closed before the last chunk, which
-    every client reports.
+def streamed(
+    form: Format, body: Body[Rows], rows: AsyncIterator[Rows], headers: Mapping[str, str], within: timedelta
+) -> Response:
+    """The answer piece by piece. If the rows end with an error, or it is not sent `within` that time, the connection is
+    closed before the last chunk, which every client reports.
     """
-    return _Stream(_pieces(body, rows), headers=headers, media_type=form.media_type)
+    return _Stream(_pieces(body, rows), within, headers=headers, media_type=form.media_type)
 
 
 async def _pieces(body: Body[Rows], rows: AsyncIterator[Rows]) -> AsyncIterator[bytes]:
@@ -106,7 +109,20 @@ async def _pieces(body: Body[Rows], rows: AsyncIterator[Rows]) -> AsyncIterator[
 class _Stream(StreamingResponse):
     """A stream that does not wait for ever."""
 
+    def __init__(self, pieces: AsyncIterator[bytes], within: timedelta, **options: Any) -> None:
+        super().__init__(pieces, **options)
+        self._within_s = within.total_seconds()
+
     async def stream_response(self, send: Send) -> None:
+        """Sends the answer, or its beginning."""
+        try:
+            async with asyncio.timeout(self._within_s):
+                await self._send_patiently(send)
+        except TimeoutError as error:
+            log.warning("api_stream_too_long", after_s=self._within_s)
+            raise BrokenStream from error
+
+    async def _send_patiently(self, send: Send) -> None:
         async def patiently(message: Message) -> None:
             try:
                 async with asyncio.timeout(PATIENCE_S):

@@ -10,7 +10,7 @@ from telemetry.api.bodies import json_response
 from telemetry.api.documentation import documented
 from telemetry.api.parameters import StrictRoute
 from telemetry.api.problems import RETRY_AFTER_S, Problem, unavailable
-from telemetry.api.service import Service, TheService
+from telemetry.api.service import READY_WITHIN_S, Service, TheService
 from telemetry.errors import ConfigurationError
 from telemetry.store.migrate import check
 
@@ -32,7 +32,7 @@ async def livez() -> Response:
 )
 async def readyz(request: Request, service: TheService) -> Response:
     """200 while the database can be reached and is migrated; otherwise 503 with the reason."""
-    async with service.connection() as connection:
+    async with service.probe.acquire(timeout=READY_WITHIN_S) as connection:
         engine = await connection.fetchval("SELECT value FROM telemetry_meta WHERE key = 'engine'")
     try:
         await _require_migrated(service)

@@ -85,7 +85,8 @@ def install(app: FastAPI) -> None:
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return error.response(request)
+    is_passing = error.status is HTTPStatus.SERVICE_UNAVAILABLE
+    return error.response(request, {"Retry-After": str(RETRY_AFTER_S)} if is_passing else None)
 
 
 async def _invalid_query(request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -10,14 +11,14 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 
 from telemetry.api.bodies import json_response
 from telemetry.api.documentation import documented
-from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
+from telemetry.api.paging import Cursor, Limit, decode, encode, instant, microseconds, page_size
 from telemetry.api.parameters import StrictRoute
 from telemetry.api.problems import not_found
 from telemetry.api.schemas import ANY_INTEGER, ANY_TEXT, NEXT
 from telemetry.api.service import TheService
 from telemetry.errors import InvalidQuery, Reason
 from telemetry.query import quarantine
-from telemetry.query.instants import format_utc, parse_instant
+from telemetry.query.instants import EARLIEST, format_utc, parse_instant
 from telemetry.query.quarantine import Entry, Filters
 
 router = APIRouter(prefix="/v1", tags=["quarantine"], route_class=StrictRoute)
@@ -85,10 +86,14 @@ async def list_quarantine(
     long one is cut off here and whole in `/v1/quarantine/{id}`. Of a device that floods the service, only the first
     refused readings of each hour are here; the ledger has counted all of them.
     """
-    (before,) = decode(cursor, int) or (None,)
+    before, start = decode(cursor, int, int) or (None, None)
+    if start is not None:
+        # Of the first page: "-24h" would be later now, and leave out the last entries.
+        filters = replace(filters, start=instant(start))
     async with service.reading() as connection:
         found = await quarantine.page(connection, filters, before, page_size(service, limit))
-    meta = {"next": encode([found[-1].id]) if len(found) == limit else None}
+    place = (found[-1].id, microseconds(filters.start or EARLIEST)) if len(found) == limit else None
+    meta = {"next": place and encode([*place])}
     return json_response([_row(each) for each in found], meta)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
@@ -41,7 +41,7 @@ router = APIRouter(prefix="/v1", tags=["readings"], route_class=StrictRoute)
                 "start": "2026-11-24T15:40:23+01:00",
                 "end": "2026-11-24T16:40:23+01:00",
                 "order": "asc",
-                "next": "WzE3OTU1MzE1MjMxMjg3NjgsMl0",
+                "next": "WzE3OTU1MzEyMjMwMDAwMDAsMTc5NTUzNDgyMzAwMDAwMCwxNzk1NTMxNTAwMDAwMDAwLDJd",
             },
             "data": [
                 {
@@ -91,7 +91,8 @@ async def readings(
     also told by the header `Link`.
     """
     now = datetime.now(UTC)
-    first, last = parse_range(start, end, now)
+    place = _place(cursor)
+    first, last = (place.start, place.end) if place else parse_range(start, end, now)
     shown = parse_zone("tz", tz or service.settings.timezone)
     wanted = Wanted(
         domain,
@@ -102,7 +103,7 @@ async def readings(
         zone,
         present_only=bool(metric),
         newest_first=order == "desc",
-        after=_place(cursor),
+        after=place.row if place else None,
         limit=page_size(service, limit),
     )
     async with service.reading() as connection:
@@ -113,7 +114,7 @@ async def readings(
         "start": format_instant(first, shown),
         "end": format_instant(last, shown),
         "order": order,
-        "next": _cursor(found[-1]) if len(found) == limit else None,
+        "next": _cursor(first, last, found[-1]) if len(found) == limit else None,
     }
     headers = {"Vary": "Accept", **_link(request, meta["next"])}
     return _response(form, found, wanted.metrics, meta, headers)
@@ -134,14 +135,19 @@ def _response(
     if form.is_csv:
         dialect = Dialect(is_excel=form is Format.EXCEL)
         return whole(form, TextBody(form, meta, dialect.header(*names)), [_csv_lines(rows, dialect)], headers)
-    texts = [to_json(dict(zip(names, row, strict=True))).decode() for row in rows]
+    texts = [_json(names, row) for row in rows]
     return whole(form, TextBody(form, meta, ""), [texts], headers)
 
 
 def _row(record: asyncpg.Record, shown: ZoneInfo) -> list[Any]:
     time, _, received_at, device_id, attributes, *values = record
-    unknown = None if attributes is None else json.loads(attributes)
-    return [format_instant(time, shown), format_instant(received_at, shown), device_id, *values, unknown]
+    return [format_instant(time, shown), format_instant(received_at, shown), device_id, *values, attributes]
+
+
+def _json(names: Sequence[str], row: Sequence[Any]) -> str:
+    """The row as an object. Attributes stay the text that they are: numbers in it may be greater than any of ours."""
+    known = to_json(dict(zip(names[:-1], row, strict=False))).decode()
+    return f'{known[:-1]},"{names[-1]}":{row[-1] or "null"}}}'
 
 
 def _csv_lines(rows: Iterable[Sequence[Any]], dialect: Dialect) -> list[str]:
@@ -181,14 +187,25 @@ def _link(request: Request, cursor: str | None) -> dict[str, str]:
     return {"Link": f'<{request.url.include_query_params(cursor=cursor)}>; rel="next"'}
 
 
-def _place(cursor: str | None) -> Place | None:
-    place = decode(cursor, int, int)
-    if place is None:
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """What a cursor continues: the range of the first page, for `-1h` would be another one now, and the last row."""
+
+    start: datetime
+    end: datetime
+    row: Place
+
+
+def _place(cursor: str | None) -> _Page | None:
+    values = decode(cursor, int, int, int, int)
+    if values is None:
         return None
-    if not 0 <= place[1] < 2**31:
+    *instants, device_key = values
+    if not 0 <= device_key < 2**31:
         raise foreign(cursor)
-    return Place(instant(place[0]), place[1])
+    start, end, time = map(instant, instants)
+    return _Page(start, end, Place(time, device_key))
 
 
-def _cursor(row: asyncpg.Record) -> str:
-    return encode([microseconds(row[0]), row[1]])
+def _cursor(start: datetime, end: datetime, row: asyncpg.Record) -> str:
+    return encode([*map(microseconds, (start, end, row[0])), row[1]])

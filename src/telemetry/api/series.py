@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
 from typing import Annotated, Any
@@ -206,25 +206,33 @@ async def series(
     found = await answer(connection, question, limits.max_values, streaming, bound=service.bound(explain))
     if found.rest is None:
         await until_sent.aclose()
+    else:
+        until_sent.enter_context(service.streaming())
     fixed = caching.is_fixed(asked, question)
     meta = _meta(found) | (_explained(found) if explain else {})
     headers = {
-        "Cache-Control": caching.cache_control(question, fixed, service.settings.ingest.max_lateness),
+        "Cache-Control": caching.cache_control(question, found.scope, fixed, service.settings.ingest.max_lateness),
         "Vary": "Accept",
         "Telemetry-As-Of": meta["as_of"],
     }
-    return _response(request, form, found, meta, headers, fixed)
+    return _response(request, form, found, meta, headers, fixed, limits.stream_timeout)
 
 
 def _response(
-    request: Request, form: Format, found: Series, meta: dict[str, Any], headers: dict[str, str], fixed: bool
+    request: Request,
+    form: Format,
+    found: Series,
+    meta: dict[str, Any],
+    headers: dict[str, str],
+    fixed: bool,
+    within: timedelta,
 ) -> Response:
     """The answer; 304 where the asker has it."""
     body, encode = _written(form, found.plan.question, meta)
     size = len(found.rows) if found.rows is not None else len(found.points)
     if size > formats.WHOLE:
         rows = (each async for part in parts(found) for each in encode(part))
-        return formats.streamed(form, body, rows, headers)
+        return formats.streamed(form, body, rows, headers, within)
     pieces = list(encode(found))
     if fixed:
         # Of a table the batches, for its first bytes hold what may differ while the answer is the same.

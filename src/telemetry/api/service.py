@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
@@ -12,11 +12,16 @@ import asyncpg
 import structlog
 from fastapi import Depends, Path, Request
 
-from telemetry.api.problems import not_found
+from telemetry.api.problems import not_found, unavailable
 from telemetry.domains import Domain, Registry
 from telemetry.query.cost import Bound, Sizing
 from telemetry.query.database import Connection, snapshot
 from telemetry.settings import Settings
+from telemetry.store.pool import create_pool
+
+LEEWAY_S = 5.0
+"""A server that has not ended a statement so long after `api.statement_timeout` is not there any more."""
+READY_WITHIN_S = 5.0
 
 log = structlog.get_logger()
 
@@ -26,15 +31,28 @@ class Service:
     """The running service.
 
     Attributes:
+        pool: what questions are asked over.
+        probe: one connection that no question can take, for `/readyz`.
         is_migrated: it was found in order once; a schema does not go back by itself.
     """
 
     settings: Settings
     registry: Registry
     pool: asyncpg.Pool
+    probe: asyncpg.Pool
     is_migrated: bool = False
     _sizing: Sizing = field(default_factory=Sizing)
     _endings: set[asyncio.Task[None]] = field(default_factory=set)
+    _streams: int = 0
+
+    @classmethod
+    async def start(cls, settings: Settings, registry: Registry) -> Service:
+        """The service with its connections, which are opened when they are needed."""
+        answer_within_s = settings.api.statement_timeout.total_seconds() + LEEWAY_S
+        pool = await create_pool(settings, "api", answer_within_s=answer_within_s)
+        return cls(
+            settings, registry, pool, await create_pool(settings, "probe", size=1, answer_within_s=READY_WITHIN_S)
+        )
 
     def bound(self, precise: bool) -> Bound:
         """How many rows a question may read; `precise` if the figure is to be shown."""
@@ -64,6 +82,22 @@ class Service:
         timeout = self.settings.api.statement_timeout.total_seconds()
         async with self.pool.acquire(timeout=timeout) as connection:
             yield cast(asyncpg.Connection, connection)
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """What a stream does while it keeps a connection; its client decides for how long.
+
+        Raises:
+            Problem: 503, as half of the pool is left to others.
+        """
+        most = max(1, self.settings.database.pool_size // 2)
+        if self._streams >= most:
+            raise unavailable("too-many-streams", f"{most} long answers are being sent (half of database.pool_size)")
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
 
     def domain(self, name: str) -> Domain:
         """The domain of that name.

@@ -6,11 +6,8 @@ bucket was closed. What is noted up to the last visible round is complete, so th
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from itertools import pairwise
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from telemetry.errors import InvalidQuery
@@ -19,17 +16,32 @@ from telemetry.query.database import Connection
 
 QUARTER = timedelta(minutes=15)
 ALLOWED = WINDOWS[WINDOWS.index("15m") :]
-_AHEAD = timedelta(days=1)
-"""How far edges are laid at a time."""
+_MOST = 1000
+"""Buckets that are looked through at a time."""
+_INSTANT = timedelta(microseconds=1)
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 _CLOSING = "SELECT first_until, closed_until, noted_at FROM closings WHERE domain = $1"
-_QUARTERS = """
-SELECT quarter, closed_until, min(noted_at), max(noted_at), count(*), coalesce(sum(late), 0)::bigint,
+_NEXT = """
+SELECT quarter FROM changes
+WHERE domain = $1 AND noted_at > $2 AND noted_at <= $3 AND quarter > $4
+  -- Without looking through all quarters where nothing is new.
+  AND EXISTS (SELECT FROM changes WHERE domain = $1 AND noted_at > $2 AND noted_at <= $3)
+ORDER BY quarter LIMIT 1
+"""
+# A quarter belongs to every bucket that holds a part of it: an edge may cut it where a zone is off by odd minutes.
+_BUCKETS = """
+SELECT ($4::timestamptz[])[bucket], min(noted_at), max(noted_at), count(*), coalesce(sum(late), 0)::bigint,
        bool_and(late IS NOT NULL), sum(merged)::bigint, sum(swaps)::bigint
 FROM changes
+CROSS JOIN generate_series(
+    greatest(width_bucket(quarter, $4), 1),
+    least(width_bucket(quarter + interval '15 minutes' - interval '1 microsecond', $4), cardinality($4) - 1)
+) AS bucket
 WHERE domain = $1 AND noted_at > $2 AND noted_at <= $3
-GROUP BY quarter, closed_until
-ORDER BY quarter, closed_until
+  AND quarter > ($4)[1] - interval '15 minutes' AND quarter < ($4)[cardinality($4)] AND closed_until >= ($4)[bucket + 1]
+GROUP BY bucket
+ORDER BY bucket
 """
 
 
@@ -50,11 +62,10 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What changed in a quarter of an hour, or in a bucket.
+    """What changed in a bucket.
 
     Attributes:
-        start: of the quarter or the bucket.
-        closed_until: how far the domain was closed before.
+        start: of the bucket.
         first, last: when it was noted.
         changes: how often a quarter changed.
         late: readings that were added.
@@ -64,27 +75,22 @@ class Change:
     """
 
     start: datetime
-    closed_until: datetime
     first: datetime
     last: datetime
     changes: int
     late: int
     is_counted: bool
     merged: int
-    swaps: int = 0
+    swaps: int
 
-    def __add__(self, other: Change) -> Change:
-        """Both together."""
-        return replace(
-            self,
-            first=min(self.first, other.first),
-            last=max(self.last, other.last),
-            changes=self.changes + other.changes,
-            late=self.late + other.late,
-            is_counted=self.is_counted and other.is_counted,
-            merged=self.merged + other.merged,
-            swaps=self.swaps + other.swaps,
-        )
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Changes of a domain that were noted after `since`, up to `until`."""
+
+    domain: str
+    since: datetime
+    until: datetime
 
 
 async def closing(connection: Connection, domain: str) -> Closing | None:
@@ -93,27 +99,31 @@ async def closing(connection: Connection, domain: str) -> Closing | None:
     return None if row is None else Closing(*row)
 
 
-async def changed_quarters(connection: Connection, domain: str, since: datetime, until: datetime) -> list[Change]:
-    """What was noted in `(since, until]`, in order of the quarters; one that changed for long has several rows."""
-    return [Change(*row) for row in await connection.fetch(_QUARTERS, domain, since, until)]
+async def changed_buckets(
+    connection: Connection, noted: Noted, window: Window, zone: ZoneInfo, after: datetime | None, limit: int
+) -> list[Change]:
+    """The first buckets that were closed when a quarter that they hold, or hold a part of, changed; in rising order.
+
+    Args:
+        after: only buckets that start later.
+    """
+    found: list[Change] = []
+    edge = None if after is None else bucket_edges(window, after, after + _INSTANT, zone)[-1]
+    width = min(limit, _MOST)
+    while len(found) < limit and (first := await _next(connection, noted, edge)) is not None:
+        edges = bucket_edges(window, first, first + width * window.nominal, zone)
+        rows = await connection.fetch(_BUCKETS, noted.domain, noted.since, noted.until, edges)
+        found += [Change(*row) for row in rows]
+        # Of many buckets in a row, none may have been closed in time.
+        edge, width = edges[-1], min(2 * width, _MOST)
+    return found[:limit]
 
 
-def changed_buckets(quarters: Iterable[Change], window: Window, zone: ZoneInfo) -> list[Change]:
-    """The buckets that were closed when a quarter that they hold, or hold a part of, changed; in rising order."""
-    found: dict[datetime, Change] = {}
-    edges: Sequence[datetime] = ()
-    for quarter in quarters:
-        end = quarter.start + QUARTER
-        if not edges or edges[-1] < end:
-            edges = bucket_edges(window, quarter.start, quarter.start + _AHEAD, zone)
-        touched = edges[bisect_right(edges, quarter.start) - 1 :]
-        for start, following in pairwise(touched):
-            if start >= end:
-                break
-            if following <= quarter.closed_until:
-                change = replace(quarter, start=start)
-                found[start] = found[start] + change if start in found else change
-    return [found[start] for start in sorted(found)]
+async def _next(connection: Connection, noted: Noted, edge: datetime | None) -> datetime | None:
+    """The first instant at or after an edge that lies in a changed quarter."""
+    behind = _BEGINNING if edge is None else edge - QUARTER
+    quarter: datetime | None = await connection.fetchval(_NEXT, noted.domain, noted.since, noted.until, behind)
+    return quarter if edge is None or quarter is None else max(quarter, edge)
 
 
 def parse_changes_window(text: str) -> Window:

@@ -10,6 +10,8 @@ from typing import TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+_END_WITHIN_S = 5.0
+
 Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
 
 
@@ -25,7 +27,21 @@ async def snapshot(connection: Connection, statement_timeout: timedelta) -> Asyn
     )
     try:
         yield connection
+    except TimeoutError:
+        # The server says nothing, not even that it ends a statement; it would say nothing to this either.
+        connection.terminate()
+        raise
     finally:
+        await _end(connection)
+
+
+async def _end(connection: Connection) -> None:
+    try:
         # A connection that was lost has nothing to end, and its own error tells more.
         if not connection.is_closed():
-            await connection.execute("ROLLBACK")
+            await connection.execute("ROLLBACK", timeout=_END_WITHIN_S)
+    except TimeoutError:
+        connection.terminate()
+    except asyncpg.InterfaceError:
+        # It was given up, and is the pool's again.
+        return

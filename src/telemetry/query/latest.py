@@ -147,6 +147,7 @@ def _earlier(wanted: Wanted, missing: Sequence[tuple[int, list[int]]]) -> Statem
         f"max(bucket) FILTER (WHERE {identifier(f'{wanted.metrics[position].name}_count')} > 0) AS day{position}"
         for position, _ in missing
     )
+    lacking = statement.add(sorted({key for _, keys in missing for key in keys}), "int[]")
     arms = [_earlier_arm(statement, wanted, position, keys, since) for position, keys in missing]
     statement.text = f"""
         WITH late AS (
@@ -154,7 +155,7 @@ def _earlier(wanted: Wanted, missing: Sequence[tuple[int, list[int]]]) -> Statem
             WHERE domain = {domain} AND bucket > {since} - interval '15 minutes'
         ), days AS MATERIALIZED (
             SELECT device_key, {counts} FROM {_relation(wanted, "1d")}
-            WHERE bucket > {since} - interval '25 hours'
+            WHERE bucket > {since} - interval '25 hours' AND device_key = ANY ({lacking})
             GROUP BY device_key
         )
         {" UNION ALL ".join(arms)}

@@ -91,16 +91,23 @@ async def close(opened: asyncpg.Connection) -> None:
         opened.terminate()
 
 
-async def create_pool(settings: Settings, purpose: str = "") -> asyncpg.Pool:
-    """A pool of at most `database.pool_size` connections that ask, opened lazily, so also while the database is away.
+async def create_pool(
+    settings: Settings, purpose: str = "", *, size: int | None = None, answer_within_s: float | None = None
+) -> asyncpg.Pool:
+    """A pool of connections that ask, opened lazily: it succeeds while the database is away.
 
     What a transaction sets ends with it and nothing else is set, so connections go back without a further message.
+
+    Args:
+        size: how many there are at the most; none = `database.pool_size`.
+        answer_within_s: as in `connect`.
     """
     return await asyncpg.create_pool(
         settings.database.url.get_secret_value(),
         min_size=0,
-        max_size=settings.database.pool_size,
+        max_size=size or settings.database.pool_size,
         timeout=settings.database.connect_timeout.total_seconds(),
+        command_timeout=answer_within_s,
         server_settings=_SERVER_SETTINGS | QUESTIONS | {"application_name": f"{APPLICATION} {purpose}".strip()},
         init=_notice_death,
         reset=_reset,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,8 +11,12 @@ import asyncpg
 import httpx
 import pytest
 
+from telemetry.store import devices as registry
 from tests.integration.query.rows import City, Row
 
+WAITING = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 BODY = {"domain": "waste", "name": "Bin 7", "zone": "East", "latitude": 1.5, "longitude": 2.5, "interval_s": 3600}
 
 
@@ -30,6 +36,28 @@ async def test_device_is_put_read_changed_and_deleted(client: httpx.AsyncClient,
     assert (await client.delete("/v1/devices/bin:7")).status_code == 204
     assert (await client.get("/v1/devices/bin:7")).status_code == 404
     assert (await client.delete("/v1/devices/bin:7")).status_code == 404
+
+
+@pytest.mark.asyncio
+async def test_device_that_is_deleted_while_it_is_put_is_put_first(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.put("/v1/devices/bin-7", json=BODY)
+    deletions: list[asyncio.Task[httpx.Response]] = []
+    upsert = registry.upsert
+
+    async def raced(database: asyncpg.Connection, devices: Iterable[registry.Device]) -> tuple[int, int]:
+        found = await upsert(database, devices)
+        deletions.append(asyncio.create_task(client.delete("/v1/devices/bin-7")))
+        while not deletions[0].done() and not await connection.fetchval(WAITING):
+            await asyncio.sleep(0.01)
+        return found
+
+    monkeypatch.setattr(registry, "upsert", raced)
+    put = await client.put("/v1/devices/bin-7", json={**BODY, "zone": "West"})
+    assert (put.status_code, put.json()["data"]["zone"]) == (200, "West")
+    assert (await deletions[0]).status_code == 204
+    assert (await client.get("/v1/devices/bin-7")).status_code == 404
 
 
 @pytest.mark.asyncio

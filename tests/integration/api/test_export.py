@@ -137,6 +137,68 @@ async def test_client_that_takes_nothing_is_left(address: str, app: FastAPI, mon
     writer.transport.abort()
 
 
+@pytest.mark.asyncio
+async def test_client_that_takes_a_little_at_a_time_is_left_in_the_end(
+    address: str, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(app, api={"stream_timeout": timedelta(seconds=1)})
+    monkeypatch.setattr(parts, "fetch", endless(parts.fetch))
+    pool = app.state.service.pool
+    async with httpx.AsyncClient(base_url=address) as client, asyncio.timeout(20):
+        async with client.stream("GET", "/v1/lighting/series", params={**LARGE, "format": "csv"}) as answer:
+            with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+                await take_slowly(answer)
+        while pool.get_idle_size() < pool.get_size():
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.asyncio
+async def test_streams_leave_half_of_the_connections_to_others(
+    address: str, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(app, database={"pool_size": 3})
+    fetch = parts.fetch
+    monkeypatch.setattr(parts, "fetch", endless(fetch))
+    async with httpx.AsyncClient(base_url=address) as client:
+        async with client.stream("GET", "/v1/lighting/series", params=LARGE) as answer:
+            assert answer.status_code == 200
+            refused = await client.get("/v1/lighting/series", params=LARGE)
+            assert (refused.status_code, refused.json()["type"]) == (503, "urn:telemetry:problem:too-many-streams")
+            assert int(refused.headers["retry-after"]) > 0
+            assert (
+                await client.get("/v1/lighting/series", params={**LARGE, "by": "none", "window": "1h"})
+            ).status_code == 200
+        monkeypatch.setattr(parts, "fetch", fetch)
+        async with asyncio.timeout(20):
+            while (await client.get("/v1/lighting/series", params=LARGE)).status_code != 200:
+                await asyncio.sleep(0.05)
+
+
+async def take_slowly(answer: httpx.Response) -> None:
+    """Never stops for as long as would be noticed."""
+    async for _ in answer.aiter_raw(1000):
+        await asyncio.sleep(0.01)
+
+
+def limit(app: FastAPI, **sections: dict[str, Any]) -> None:
+    """Changes settings of the running service."""
+    settings = app.state.service.settings
+    updated = {name: getattr(settings, name).model_copy(update=update) for name, update in sections.items()}
+    app.state.service.settings = settings.model_copy(update=updated)
+
+
+def endless(fetch: Any) -> Any:
+    """Reads the first part again and again, so that an answer has no end."""
+    first: list[asyncpg.Record] = []
+
+    async def again(rest: Any) -> list[asyncpg.Record]:
+        first[:] = first or await fetch(rest)
+        await asyncio.sleep(0.01)  # the client runs in this process, too
+        return first
+
+    return again
+
+
 def test_guide_has_examples() -> None:
     assert len(EXAMPLES) >= 6
 

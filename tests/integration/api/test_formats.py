@@ -13,6 +13,8 @@ import pytest
 
 from telemetry.api import formats
 from telemetry.api.negotiation import Format
+from telemetry.settings import Settings
+from telemetry.store.maintain import run_once
 from tests.integration.query.rows import City, Row
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -144,7 +146,6 @@ async def test_window_that_is_over_is_not_sent_twice(client: httpx.AsyncClient, 
 @pytest.mark.parametrize(
     ("start", "end", "cached", "tagged"),
     [
-        ("2026-11-01T12:00:00Z", "2026-11-01T15:00:00Z", "max-age=3600", True),
         ("-2d", "2026-11-20T00:00:00Z", "no-cache", False),
         ("-40d", "-30d", "no-cache", False),
         ("2026-11-01T12:00:00Z", "now", "no-cache", False),
@@ -158,6 +159,33 @@ async def test_only_windows_that_are_over_and_stay_are_kept(
         end = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     answer = await get(client, start=start, end=end, window="1mo")
     assert (answer.headers["cache-control"], "etag" in answer.headers) == (cached, tagged)
+
+
+@pytest.mark.asyncio
+async def test_answer_is_kept_while_nothing_is_expected_to_change_it(
+    client: httpx.AsyncClient, city: City, settings: Settings
+) -> None:
+    async def kept(**parameters: Any) -> bool:
+        answer = await get(client, **{"by": "none", "end": "2026-11-01T15:00:00Z", **parameters})
+        assert answer.status_code == 200
+        assert "etag" in answer.headers
+        return answer.headers["cache-control"] == "max-age=3600"
+
+    await fill(city)
+    assert not await kept(), "upkeep was not there yet"
+    await run_once(settings)
+    assert await kept()
+    assert await kept(device="lamp-1", agg="p95", fill="locf")
+    # Each of these asks the registry of today, or what is around the range.
+    for asked in ({"by": "zone"}, {"by": "device"}, {"zone": "North"}, {"coverage": "true"}, {"min_coverage": "0.5"}):
+        assert not await kept(**asked), asked
+    for asked in ({"agg": "time_avg"}, {"metric": "energy_kwh"}, {"fill": "locf", "max_gap": "1d"}):
+        assert not await kept(**asked), asked
+    # A spool has given back what it kept.
+    await city.add([Row(NOON + timedelta(minutes=7), city.devices[0], {"power_w": 1.0})])
+    assert not await kept()
+    await run_once(settings)
+    assert await kept()
 
 
 @pytest.mark.asyncio

@@ -52,6 +52,18 @@ async def test_entries_come_newest_first_page_by_page(
 
 
 @pytest.mark.asyncio
+async def test_page_goes_on_to_the_start_of_the_first_one_whatever_time_it_is(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await store(connection)
+    await connection.execute("UPDATE quarantine SET received_at = now() - interval '50 minutes'")
+    first = (await client.get("/v1/quarantine", params={"start": "-1h", "limit": 2})).json()
+    # As if the client had taken its time: an hour before now is later by then.
+    moved = {"start": "-30m", "limit": 2, "cursor": first["meta"]["next"]}
+    assert len((await client.get("/v1/quarantine", params=moved)).json()["data"]) == 2
+
+
+@pytest.mark.asyncio
 async def test_payload_is_text_or_base64_and_whole_by_its_id(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:

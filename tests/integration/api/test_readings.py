@@ -57,6 +57,21 @@ async def test_pages_together_are_all_rows_in_order(
 
 
 @pytest.mark.asyncio
+async def test_page_goes_on_in_the_range_of_the_first_one_whatever_time_it_is(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    now = datetime.now(UTC)
+    ages = (50, 40, 30, 20, 10)
+    await city.add([Row(now - timedelta(minutes=each), city.devices[0], {"power_w": each}) for each in ages])
+    first = (await client.get("/v1/lighting/readings", params={"start": "-1h", "limit": 2})).json()
+    # As if the client had taken its time: an hour before now is later by then, and now is.
+    moved = {"start": "-15m", "end": (now - timedelta(minutes=5)).isoformat(), "cursor": first["meta"]["next"]}
+    rest = (await client.get("/v1/lighting/readings", params={"limit": 3, **moved})).json()
+    assert [row["power_w"] for row in first["data"] + rest["data"]] == [*ages]
+    assert [rest["meta"][name] == first["meta"][name] for name in ("start", "end")] == [True, True]
+
+
+@pytest.mark.asyncio
 async def test_row_shows_what_was_stored(client: httpx.AsyncClient, city: City, connection: asyncpg.Connection) -> None:
     at = NOON + timedelta(microseconds=123456)
     await city.add([Row(at, city.devices[0], {"power_w": 0.1, "lamp_on": False, "fault": "lamp"})])
@@ -66,6 +81,23 @@ async def test_row_shows_what_was_stored(client: httpx.AsyncClient, city: City, 
     assert (row["device_id"], row["power_w"], row["lamp_on"], row["fault"]) == ("lamp-1", 0.1, False, "lamp")
     assert row["voltage_v"] is None
     assert row["attributes"] == {"firmware": "1.4", "n": [1, None]}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv", "excel", "arrow"])
+async def test_attributes_are_told_as_they_are_stored_whatever_number_is_in_them(
+    client: httpx.AsyncClient, city: City, connection: asyncpg.Connection, form: str
+) -> None:
+    await city.add([Row(NOON, city.devices[0], {"power_w": 1.0}), Row(NOON, city.devices[1], {"power_w": 2.0})])
+    stored = """{"e": 1e5000, "d": 0.12345678901234567890123, "t": "é"}"""
+    await connection.execute("UPDATE lighting_readings SET attributes = $1::jsonb WHERE power_w = 1", stored)
+    answer = await client.get("/v1/lighting/readings", params={**RANGE, "format": form})
+    assert answer.status_code == 200
+    for part in (b"1" + b"0" * 5000, b"0.12345678901234567890123", "é".encode()):
+        assert part in answer.content
+    if form == "json":
+        rows = json.loads(answer.content, parse_int=str)["data"]
+        assert [row["attributes"] and row["attributes"]["e"] for row in rows] == ["1" + "0" * 5000, None]
 
 
 @pytest.mark.asyncio
