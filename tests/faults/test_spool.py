@@ -504,11 +504,11 @@ async def test_disk_full_under_the_spool_loses_nothing(city: City, small_disk: P
         await ends(city)
 
 
-def flip(file: Path, place: int) -> None:
-    """Changes a byte, or changes it back."""
-    data = bytearray(file.read_bytes())
-    data[place] ^= 1
-    file.write_bytes(data)
+def damage(file: Path, this: bytes, to: bytes) -> None:
+    """Changes bytes wherever they are, or changes them back: SQLite may have moved them to another page meanwhile."""
+    data = file.read_bytes()
+    assert this in data
+    file.write_bytes(data.replace(this, to))
 
 
 @pytest.mark.asyncio
@@ -525,18 +525,17 @@ async def test_end_while_spooling_acknowledges_what_is_kept_and_damage_halts_the
         assert await process.end(signal.SIGTERM) == 0
         assert time.monotonic() - began < END_WITHIN_S
         await publishing
-        place = city.file.read_bytes().index(b'"power_w"')
-        flip(city.file, place)
+        damage(city.file, b'"power_w"', b'"Power_w"')
         process = start(city)
         await reaches(process.url, "mqtt_connected", 1)
     assert await process.ended() == 1
     assert f"the spool {city.file} is damaged: the digest" in " ".join(process.said.split())
-    flip(city.file, place)
-    flip(city.file, 0)
+    damage(city.file, b'"Power_w"', b'"power_w"')
+    damage(city.file, b"SQLite format 3", b"SQLite format 4")
     process = start(city)
     assert await process.ended() == 1
     assert "file is not a database" in process.said
-    flip(city.file, 0)
+    damage(city.file, b"SQLite format 4", b"SQLite format 3")
     process = start(city)
     found = await city.settled(600)
     assert found["stored"] == 600
