@@ -6,7 +6,8 @@
     │   └── MigrationError    the schema on disk and the schema in the database disagree
     ├── Unavailable           ours: broker or database is away; retry with backoff, acknowledge nothing
     └── InvalidQuery          the asker's: a parameter that cannot be answered, named with what is allowed
-        └── TooLarge          the answer would take more than is allowed, told in figures
+        ├── TooLarge          the answer would take more than is allowed, told in figures
+        └── NotKept           readings that the answer needs were dropped with age
 
 The split decides what happens to a message: the device's fault ends in quarantine and is acknowledged, ours stops the
 acknowledgement.
@@ -14,6 +15,7 @@ acknowledgement.
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -93,3 +95,17 @@ class TooLarge(InvalidQuery):
         super().__init__(parameter, given, detail)
         self.estimate = estimate
         self.limit = limit
+
+
+class NotKept(InvalidQuery):
+    """A question about readings that are not kept any more.
+
+    Args:
+        kept_from: readings before it are gone.
+    """
+
+    def __init__(
+        self, parameter: str, given: object, detail: str, allowed: tuple[str, ...], kept_from: datetime
+    ) -> None:
+        super().__init__(parameter, given, detail, allowed)
+        self.kept_from = kept_from

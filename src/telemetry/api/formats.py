@@ -79,6 +79,11 @@ class TextBody:
         return b"]}" if self._is_json else b""
 
 
+def complete_header(meta: Mapping[str, Any]) -> dict[str, str]:
+    """`complete_from` for forms that have no `meta`, where the answer may not be complete."""
+    return {"Telemetry-Complete-From": meta["complete_from"]} if meta["complete_from"] else {}
+
+
 def whole(form: Format, body: Body[Rows], rows: Iterable[Rows], headers: Mapping[str, str]) -> Response:
     """The answer in one piece."""
     pieces = [body.begin(), *map(body.add, rows), body.end()]

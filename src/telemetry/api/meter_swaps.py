@@ -23,6 +23,7 @@ from telemetry.query import devices as registered
 from telemetry.query import meter_swaps as declared
 from telemetry.query.database import Connection
 from telemetry.query.instants import FIXED, format_utc, parse_fixed
+from telemetry.query.scope import find_kept_from
 from telemetry.store import meter_swaps
 
 router = APIRouter(prefix="/v1", tags=["devices"], route_class=StrictRoute)
@@ -105,6 +106,7 @@ async def put_swap(device_id: DeviceId, counter: Counter, time: Time, body: Swap
     at = _changeable(service, time)
     async with service.connection() as connection:
         device = await _device(connection, device_id)
+        await _refuse_gone(connection, device.domain, time, at)
         metric = _counter(service, device.domain, counter)
         for name, index in body.model_dump().items():
             _refuse_beyond(metric, name, index)
@@ -124,7 +126,8 @@ async def delete_swap(device_id: DeviceId, counter: Counter, time: Time, service
     """The counter is judged by its readings alone again."""
     at = _changeable(service, time)
     async with service.connection() as connection:
-        await _device(connection, device_id)
+        device = await _device(connection, device_id)
+        await _refuse_gone(connection, device.domain, time, at)
         if not await meter_swaps.withdraw(connection, device_id, counter, at):
             raise not_found("meter swap", f"{counter}/{time}")
     return Response(status_code=HTTPStatus.NO_CONTENT)
@@ -144,9 +147,20 @@ def _changeable(service: Service, text: str) -> datetime:
         raise InvalidQuery("time", text, "is in the future; a swap is declared once it took place", FIXED)
     oldest = now - service.settings.retention.readings + _DAY
     if at < oldest:
-        detail = "is so long ago that its readings are no longer kept (retention.readings)"
-        raise InvalidQuery("time", text, detail, (f"from {format_utc(oldest)} on",))
+        raise _gone(text, oldest)
     return at
+
+
+async def _refuse_gone(connection: Connection, domain: str, text: str, at: datetime) -> None:
+    """Refuses an instant whose readings were dropped, whatever the settings say: roll-ups would be emptied."""
+    kept_from = await find_kept_from(connection, domain)
+    if kept_from is not None and at < kept_from:
+        raise _gone(text, kept_from)
+
+
+def _gone(text: str, oldest: datetime) -> InvalidQuery:
+    detail = "is so long ago that its readings are no longer kept (retention.readings)"
+    return InvalidQuery("time", text, detail, (f"from {format_utc(oldest)} on",))
 
 
 def _counter(service: Service, domain: str, name: str) -> Metric:

@@ -18,7 +18,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from telemetry.errors import ConfigurationError, InvalidQuery, TelemetryError, TooLarge, Unavailable
+from telemetry.errors import ConfigurationError, InvalidQuery, NotKept, TelemetryError, TooLarge, Unavailable
+from telemetry.query.instants import format_utc
 from telemetry.store.failures import Failure, classify
 
 log = structlog.get_logger()
@@ -75,6 +76,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(InvalidQuery, _invalid_query)
     app.add_exception_handler(TooLarge, _too_large)
+    app.add_exception_handler(NotKept, _not_kept)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
     for passing in (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, Unavailable):
@@ -98,6 +100,13 @@ async def _too_large(request: Request, error: Exception) -> Response:
     assert isinstance(error, TooLarge)
     figures = {"parameter": error.parameter, "estimate": error.estimate, "limit": error.limit}
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too-large", error.detail, **figures).response(request)
+
+
+async def _not_kept(request: Request, error: Exception) -> Response:
+    assert isinstance(error, NotKept)
+    problem = invalid_parameter(error.parameter, error.given, error.detail, error.allowed)
+    problem.kind, problem.more["kept_from"] = "not-kept", format_utc(error.kept_from)
+    return problem.response(request)
 
 
 def invalid_parameter(parameter: str, given: object, detail: str, allowed: Sequence[str] = ()) -> Problem:

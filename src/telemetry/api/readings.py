@@ -15,17 +15,18 @@ from pydantic_core import to_json
 
 from telemetry.api.dialects import Dialect, Lines
 from telemetry.api.documentation import documented
-from telemetry.api.formats import TextBody, whole
+from telemetry.api.formats import TextBody, complete_header, whole
 from telemetry.api.negotiation import OTHER_TYPES, Format, TheFormat
 from telemetry.api.paging import Cursor, Limit, decode, encode, foreign, instant, microseconds, page_size
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
-from telemetry.api.schemas import NEXT, TEXT, nullable, rows_of
+from telemetry.api.schemas import ANY_TEXT, NEXT, TEXT, nullable, rows_of
 from telemetry.api.service import TheDomain, TheService
 from telemetry.api.tables import VALUE_TYPES, instants, table_body, with_meta
 from telemetry.domains import Metric
 from telemetry.query.instants import format_instant, parse_zone
 from telemetry.query.question import choose_metrics, parse_range
 from telemetry.query.readings import Place, Wanted, page
+from telemetry.query.scope import find_kept_from
 
 router = APIRouter(prefix="/v1", tags=["readings"], route_class=StrictRoute)
 
@@ -41,6 +42,7 @@ router = APIRouter(prefix="/v1", tags=["readings"], route_class=StrictRoute)
                 "start": "2026-11-24T15:40:23+01:00",
                 "end": "2026-11-24T16:40:23+01:00",
                 "order": "asc",
+                "complete_from": None,
                 "next": "WzE3OTU1MzEyMjMwMDAwMDAsMTc5NTUzNDgyMzAwMDAwMCwxNzk1NTMxNTAwMDAwMDAwLDJd",
             },
             "data": [
@@ -55,11 +57,12 @@ router = APIRouter(prefix="/v1", tags=["readings"], route_class=StrictRoute)
         },
         told=NEXT
         | {
+            "complete_from": ANY_TEXT,
             "data": rows_of(
                 {"time": TEXT, "received_at": TEXT, "device_id": TEXT, "attributes": nullable("object")},
                 {},
                 nullable("number", "boolean", "string"),
-            )
+            ),
         },
         questions={
             "The newest hundred readings of the lamps": "/v1/lighting/readings?start=-24h&order=desc&limit=100",
@@ -88,7 +91,8 @@ async def readings(
 ) -> Response:
     """Rows as they were stored, in order of time. `null` is a metric that the reading did not have; `attributes` are
     the fields that the domain does not know. With `metric`, rows that have at least one of these. The next page is
-    also told by the header `Link`.
+    also told by the header `Link`. `meta.complete_from` (header `Telemetry-Complete-From`) is where rows begin to be
+    kept (`retention.readings`), if the range begins before that; otherwise null.
     """
     now = datetime.now(UTC)
     place = _place(cursor)
@@ -108,15 +112,17 @@ async def readings(
     )
     async with service.reading() as connection:
         found = await page(connection, wanted)
+        kept_from = await find_kept_from(connection, domain.name)
     meta = {
         "domain": domain.name,
         "tz": shown.key,
         "start": format_instant(first, shown),
         "end": format_instant(last, shown),
         "order": order,
+        "complete_from": None if kept_from is None or first >= kept_from else format_instant(kept_from, shown),
         "next": _cursor(first, last, found[-1]) if len(found) == limit else None,
     }
-    headers = {"Vary": "Accept", **_link(request, meta["next"])}
+    headers = {"Vary": "Accept", **_link(request, meta["next"]), **complete_header(meta)}
     return _response(form, found, wanted.metrics, meta, headers)
 
 

@@ -16,7 +16,7 @@ from telemetry.api.csv_rows import csv_rows, header
 from telemetry.api.dialects import Dialect
 from telemetry.api.documentation import documented
 from telemetry.api.encoding import json_rows
-from telemetry.api.formats import SEPARATORS, Body, TextBody
+from telemetry.api.formats import SEPARATORS, Body, TextBody, complete_header
 from telemetry.api.negotiation import OTHER_TYPES, Format, TheFormat
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.schemas import ANY_NUMBER, ANY_TEXT, INTEGER, TEXT, nullable, rows_of
@@ -77,6 +77,7 @@ _FILL = (
                 "as_of": "2026-11-24T16:40:23.106322+01:00",
                 "closed_until": "2026-11-24T16:30:00+01:00",
                 "settled_until": None,
+                "complete_from": None,
             },
             "data": [
                 {
@@ -122,6 +123,7 @@ _FILL = (
         told={
             "closed_until": ANY_TEXT,
             "settled_until": ANY_TEXT,
+            "complete_from": ANY_TEXT,
             "data": rows_of(
                 {"bucket": TEXT, "metric": TEXT, "samples": INTEGER, "coverage": ANY_NUMBER},
                 {"device_id": TEXT, "zone": ANY_TEXT, "quality": ANY_TEXT, "filled": {"type": "boolean"}},
@@ -179,7 +181,10 @@ async def series(
 ) -> Response:
     """One row per bucket, group and metric, in this order. Windows follow the calendar of `tz`; a bucket's label is its
     start, with the offset, so that both passes of the hour that the clocks repeat can be told apart. Roll-ups are read
-    only where they give exactly the answer of the raw rows.
+    only where they give exactly the answer of the raw rows. A range whose raw rows would be needed and are not kept any
+    more (`retention.readings`) is refused: 422 `not-kept`, with `kept_from` and what can be asked instead.
+    `meta.complete_from` (header `Telemetry-Complete-From`), where it is not null, is up to when what lasts from
+    readings before the range may be missing, because these are not kept.
     """
     asked = Asked(
         metric=metric,
@@ -214,6 +219,7 @@ async def series(
         "Cache-Control": caching.cache_control(question, found.scope, fixed, service.settings.ingest.max_lateness),
         "Vary": "Accept",
         "Telemetry-As-Of": meta["as_of"],
+        **complete_header(meta),
     }
     return _response(request, form, found, meta, headers, fixed, limits.stream_timeout)
 
@@ -272,6 +278,7 @@ def _meta(found: Series) -> dict[str, Any]:
         "as_of": format_instant(min(question.now, scope.as_of), question.zone),
         "closed_until": scope.closed_until and format_instant(scope.closed_until, question.zone),
         "settled_until": found.settled_until and format_instant(found.settled_until, question.zone),
+        "complete_from": found.complete_from and format_instant(found.complete_from, question.zone),
     }
 
 

@@ -8,7 +8,8 @@ ClientError
 ├── UnexpectedAnswer      the answer is not one of this service, or of another version of it
 └── Problem               the service said no (`application/problem+json`)
     ├── InvalidParameter  422: with `parameter`, `given` and `allowed`
-    │   └── TooLarge      … the question would take too much: with `estimate` and `limit`
+    │   ├── TooLarge      … the question would take too much: with `estimate` and `limit`
+    │   └── NotKept       … it needs readings that were dropped with age: with `kept_from`
     ├── NotFound          404
     ├── Conflict          409
     ├── TooManyQuestions  429: with `retry_after`
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from telemetry.errors import TelemetryError
@@ -74,6 +76,7 @@ class Problem(ClientError):
         detail: one sentence.
         parameter, given, allowed: what was at fault, what it was, and what would be accepted.
         estimate, limit: what the question would take, and what it may take.
+        kept_from: raw readings before it are gone.
         retry_after: seconds after which the same question may succeed.
     """
 
@@ -86,6 +89,8 @@ class Problem(ClientError):
         self.allowed: tuple[str, ...] = tuple(members.get("allowed") or ())
         self.estimate: int | None = members.get("estimate")
         self.limit: int | None = members.get("limit")
+        kept_from = members.get("kept_from")
+        self.kept_from = None if kept_from is None else datetime.fromisoformat(kept_from)
         self.retry_after = retry_after
         super().__init__(self._sentence())
 
@@ -109,6 +114,10 @@ class InvalidParameter(Problem):
 
 class TooLarge(InvalidParameter):
     """The question would take more than is allowed; ask for less at a time."""
+
+
+class NotKept(InvalidParameter):
+    """The question needs raw readings that are not kept any more; `allowed` tells what can be asked instead."""
 
 
 class NotFound(Problem):
@@ -139,6 +148,7 @@ _BY_STATUS: Mapping[int, type[Problem]] = {
     500: ServiceFault,
     503: ServiceUnavailable,
 }
+_BY_KIND: Mapping[str, type[Problem]] = {"too-large": TooLarge, "not-kept": NotKept}
 
 
 def refusal(status: int, headers: Mapping[str, str], content: bytes) -> ClientError:
@@ -150,7 +160,7 @@ def refusal(status: int, headers: Mapping[str, str], content: bytes) -> ClientEr
     if not isinstance(members, dict):
         text = content[:200].decode(errors="replace")
         return UnexpectedAnswer(f"status {status} with no problem of this service; is the address right? {text}")
-    kind = TooLarge if str(members.get("type")).endswith(":too-large") else _BY_STATUS.get(status, Problem)
+    kind = _BY_KIND.get(str(members.get("type")).rpartition(":")[2]) or _BY_STATUS.get(status, Problem)
     return kind(status, members, seconds_to_wait(headers))
 
 

@@ -24,6 +24,7 @@ class PageMeta:
         as_of: when the answer was made.
         start, end: the half-open range.
         since: how far back was looked.
+        complete_from: from when on rows are kept, if the range begins before that.
     """
 
     next: str | None = None
@@ -33,6 +34,7 @@ class PageMeta:
     start: datetime | None = None
     end: datetime | None = None
     since: datetime | None = None
+    complete_from: datetime | None = None
     order: str | None = None
 
 

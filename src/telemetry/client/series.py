@@ -42,6 +42,8 @@ class SeriesMeta:
         closed_until: buckets that end at or before it are closed; None as long as nothing is.
         settled_until: of aggregates that look from one reading to the next: no reading that comes in time changes
             buckets that end at or before it; None where no device has two readings, and for other aggregates.
+        complete_from: before it, what lasts from readings before the range may be missing, for these are not kept any
+            more; None where nothing is missing.
         plan, rows_read: with `explain=True`, what was read from where, and about how many rows.
     """
 
@@ -57,6 +59,7 @@ class SeriesMeta:
     as_of: datetime
     closed_until: datetime | None = None
     settled_until: datetime | None = None
+    complete_from: datetime | None = None
     plan: tuple[Mapping[str, Any], ...] | None = None
     rows_read: Mapping[str, int] | None = None
 

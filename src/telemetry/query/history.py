@@ -2,20 +2,23 @@
 
 Of a counter, a cell of its roll-ups stands for all of its readings by its first and its last, because the counter rose
 in between. A cell in which it broke (it fell, or its meter was swapped) is looked into: a day or an hour by its
-quarters, a quarter by all of its readings, which are kept for that.
+quarters, a quarter by all of its readings, which are kept for that. So cells also tell the nearest readings around a
+range where these are not kept any more.
 """
 
 # ruff: noqa: S608 - identifiers are our own, values are parameters
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from telemetry.domains import Metric
+from telemetry.domains import Kind, Metric
 from telemetry.query.plan import Segment
 from telemetry.query.question import Question
+from telemetry.query.scope import Scope
+from telemetry.query.spans import Span
 from telemetry.query.sql import Statement, identifier, scanned
 
 REACH = timedelta(days=31)
@@ -25,23 +28,33 @@ _ENDS = ("first_at", "first", "last_at", "last")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the daily roll-up may not show around a range.
+    """What the daily roll-up and the readings may not show around a range.
 
     Attributes:
         late_before: the first late quarter of an hour within `REACH` before it.
         late_after: whether there is one within `REACH` after it.
         has_swaps: whether the meter of a counter was swapped in the range, or within `REACH` of it.
+        gone: where cells of counters stand for readings that are not kept, if that is within `REACH` of the range.
     """
 
     late_before: datetime | None
     late_after: bool
     has_swaps: bool = False
+    gone: Span | None = None
 
     @classmethod
-    def of(cls, question: Question, late: Sequence[datetime], has_swaps: bool) -> Surroundings:
-        """From the late quarters found up to `REACH` and a quarter around the range."""
-        before = min((quarter for quarter in late if quarter < question.start), default=None)
-        return cls(before, any(quarter > question.end - timedelta(minutes=15) for quarter in late), has_swaps)
+    def of(cls, question: Question, scope: Scope) -> Surroundings:
+        """From a scope that has looked for late quarters up to `REACH` and a quarter around the range."""
+        before = min((quarter for quarter in scope.late if quarter < question.start), default=None)
+        after = any(quarter > question.end - timedelta(minutes=15) for quarter in scope.late)
+        return cls(before, after, scope.has_swaps, _gone(question, scope))
+
+
+def _gone(question: Question, scope: Scope) -> Span | None:
+    since, until = scope.counters_from, scope.kept_from
+    if since is None or until is None or until <= max(since, question.start - REACH):
+        return None
+    return since, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,8 @@ class History:
             found.append(self._cells(statement, rolled_up, keys))
             arms += self._of_cells(statement)
         arms += self._neighbours(statement)
+        if self.metric.kind is Kind.COUNTER and self.around.gone is not None:
+            arms += self._neighbours_of_cells(statement, self.around.gone)
         found.append(f"points (device_key, time, v) AS ({' UNION ALL '.join(arms)})")
         if self.around.has_swaps:
             found.append(self._swaps(statement, keys))
@@ -188,6 +203,32 @@ class History:
             ) AS p
             """,
         ]
+
+    def _neighbours_of_cells(self, statement: Statement, gone: Span) -> Iterator[str]:
+        """Neighbours whose readings are gone. Where there is a nearer one, the step between is none of the range."""
+        question, reach = self.question, statement.add(REACH, "interval")
+        cells = self._relation("counters_15m")
+        ends = [("last", gone[0], min(question.start, gone[1]), "DESC")]
+        if question.end < gone[1]:
+            ends.append(("first", question.end, gone[1], "ASC"))
+        for end, since, until, order in ends:
+            at, value, broken = (identifier(f"{self.metric.name}_{part}") for part in (f"{end}_at", end, "broken"))
+            yield f"""
+                SELECT n.device_key, c.at, CASE WHEN c.broken THEN b.value ELSE c.value END
+                FROM bounds AS n
+                CROSS JOIN LATERAL (
+                    SELECT r.{at} AS at, r.{value} AS value, r.{broken} AS broken FROM {cells} AS r
+                    WHERE r.device_key = n.device_key AND r.{at} IS NOT NULL
+                      AND r.bucket >= {statement.add(since, "timestamptz")}
+                      AND r.bucket < {statement.add(until, "timestamptz")}
+                    ORDER BY r.bucket {order} LIMIT 1
+                ) AS c
+                LEFT JOIN counter_breaks AS b
+                  ON b.domain = {self._domain(statement)} AND b.metric = {statement.add(self.metric.name, "text")}
+                 AND b.device_key = n.device_key AND b.time = c.at
+                WHERE c.at >= {statement.add(question.start, "timestamptz")} - {reach}
+                  AND c.at < {statement.add(question.end, "timestamptz")} + {reach}
+            """
 
     def _swaps(self, statement: Statement, keys: str | None) -> str:
         start, end = self._range(statement)

@@ -114,18 +114,22 @@ def make_plan(
     """
     quarters = sorted(set(late))
     roll_ups = list(_usable_roll_ups(question, edges, city_zone))
-    asked = {each.name for aggregates in question.aggregates.values() for each in aggregates}
-    needs_time = asked & NEEDS_TIME and question.by is not By.DEVICE
-    segments = _cut(question, [] if needs_time else roll_ups, quarters, question.start)
+    segments = _cut(question, [] if needs_time(question) else roll_ups, quarters, question.start)
     changes = _cut(question, roll_ups, quarters, counters_from or question.end)
     return Plan(question, edges, tuple(segments), tuple(_of_counters(each) for each in changes))
+
+
+def needs_time(question: Question) -> bool:
+    """Whether it asks for the first or the last value of several devices, which roll-ups cannot tell."""
+    asked = {each.name for aggregates in question.aggregates.values() for each in aggregates}
+    return bool(asked & NEEDS_TIME) and question.by is not By.DEVICE
 
 
 def _cut(
     question: Question, roll_ups: Iterable[tuple[Relation, CellOf]], late: Sequence[datetime], since: datetime
 ) -> list[Segment]:
     """The range in segments; roll-ups answer no part before `since`."""
-    open_from = _floor(question.now, QUARTER)
+    open_from = floor(question.now, QUARTER)
     first = min(max(question.start, since), question.end)
     remaining = [(first, question.end)] if first < question.end else []
     segments: list[Segment] = []
@@ -158,7 +162,7 @@ def _usable_roll_ups(
 
 def _fixed_cell(width: timedelta) -> CellOf:
     def cell(instant: datetime) -> Span:
-        start = _floor(instant, width)
+        start = floor(instant, width)
         return start, start + width
 
     return cell
@@ -220,5 +224,6 @@ def _is_multiple(instant: datetime, width: timedelta) -> bool:
     return (instant - _EPOCH) % width == timedelta(0)
 
 
-def _floor(instant: datetime, width: timedelta) -> datetime:
+def floor(instant: datetime, width: timedelta) -> datetime:
+    """The last multiple of a width at or before an instant, in UTC."""
     return instant - (instant - _EPOCH) % width

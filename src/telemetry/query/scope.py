@@ -35,6 +35,7 @@ SELECT
      WHERE domain = $1 AND c.noted_at IS NOT DISTINCT FROM o.noted_at AND covered_from < $3
        AND cardinality($7::text[]) > 0 AND metrics @> $7) AS counters_from,
     EXISTS (SELECT FROM meter_swaps WHERE domain = $1 AND metric = ANY ($7) AND time > $2 AND time < $3) AS has_swaps,
+    (SELECT kept_from FROM kept_readings WHERE domain = $1) AS kept_from,
     -- Last: whether a device or zone is asked for that is not there.
     EXISTS (SELECT FROM unnest($4::text[]) AS asked WHERE NOT EXISTS (SELECT FROM devices WHERE device_id = asked))
     OR EXISTS (SELECT FROM unnest($5::text[]) AS asked WHERE NOT EXISTS (SELECT FROM devices WHERE zone = asked))
@@ -64,6 +65,7 @@ class Scope:
         groups: as far as the registry knows.
         counters_from: from when on the counters whose changes are asked for have cells; None where they have none.
         has_swaps: whether the meter of such a counter was swapped in the range, or up to the margin around it.
+        kept_from: readings before it are gone, or about to be; None where all are kept.
     """
 
     as_of: datetime
@@ -74,6 +76,7 @@ class Scope:
     groups: int
     counters_from: datetime | None = None
     has_swaps: bool = False
+    kept_from: datetime | None = None
 
 
 async def find_scope(connection: Connection, question: Question, margin: timedelta) -> Scope:
@@ -109,6 +112,12 @@ async def device_keys(connection: Connection, devices: Sequence[str], zones: Seq
         return None
     await refuse_unknown(connection, devices, zones)
     return [row[0] for row in await connection.fetch(_KEYS, list(devices), list(zones))]
+
+
+async def find_kept_from(connection: Connection, domain: str) -> datetime | None:
+    """Readings before it are gone, or about to be; None where all are kept."""
+    found: datetime | None = await connection.fetchval("SELECT kept_from FROM kept_readings WHERE domain = $1", domain)
+    return found
 
 
 async def named_groups(

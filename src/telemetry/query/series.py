@@ -12,12 +12,14 @@ import asyncpg
 from asyncpg.cursor import Cursor
 
 from telemetry.domains import Kind
+from telemetry.errors import NotKept
 from telemetry.query.aggregates import Family
 from telemetry.query.cost import Bound, Cost
 from telemetry.query.coverage import Expected, find_expected
 from telemetry.query.database import Connection
 from telemetry.query.fill import filled, withheld
 from telemetry.query.history import REACH, History, Surroundings
+from telemetry.query.kept import complete_from, out_of_reach, refuse_lost
 from telemetry.query.partials import rows_statement
 from telemetry.query.plan import Plan, Segment, make_plan
 from telemetry.query.points import Merged, Point, points_of_rows
@@ -74,6 +76,11 @@ class Series:
     rest: Cursor | None = None
     limit: int | None = None
 
+    @property
+    def complete_from(self) -> datetime | None:
+        """From when on nothing is missing that readings which are gone would tell; see `kept.complete_from`."""
+        return complete_from(self.plan, self.scope)
+
     @cached_property
     def points(self) -> Sequence[Point]:
         """The answer's rows in order of bucket, group and metric."""
@@ -95,6 +102,7 @@ async def answer(
     Raises:
         InvalidQuery: the answer would have more than `max_values` values, or a device or zone is not there.
         TooLarge: more rows would be read than the bound allows.
+        NotKept: readings would be needed that were dropped with age.
     """
     streaming = streaming if _is_plain(question) else None
     limits = Limits(streaming.max_values if streaming else max_values, max_values)
@@ -103,6 +111,7 @@ async def answer(
     edges = await laid_edges(question)
     limits.check_values(question, len(edges) - 1, scope.groups)
     plan = make_plan(question, edges, scope.late, scope.city_zone, scope.counters_from)
+    refuse_lost(plan, scope)
     cost = None if bound is None else await bound.check(connection, plan, scope.device_keys)
     if streaming and (len(edges) - 1) * scope.groups > streaming.at_once:
         answering = _Answering(connection, plan, scope, streaming.max_values, bound, streaming.at_once)
@@ -166,7 +175,7 @@ class _Answering:
         question, keys = self.plan.question, self.scope.device_keys
         if question.chosen(Family.SPREAD):
             merged.add_spread(await self._fetch(spread_statement(question, self.plan.edges, keys, self._limit)))
-        around = Surroundings.of(question, self.scope.late, self.scope.has_swaps)
+        around = Surroundings.of(question, self.scope)
         whole = Segment("readings", ((question.start, question.end),))
         for name in question.chosen(*_HISTORY):
             metric = question.domain.metrics[name]
@@ -204,7 +213,10 @@ class _Answering:
 
     async def _points_between(self, start: datetime, end: datetime) -> list[tuple[datetime, Point]]:
         asked = replace(self.plan.question, start=start, end=end, fill=Fill.NONE)
-        series = await answer(self.connection, asked, self.max_values, bound=self.bound)
+        try:
+            series = await answer(self.connection, asked, self.max_values, bound=self.bound)
+        except NotKept as error:
+            raise out_of_reach(error, asked) from None
         return [(series.plan.edges[point.bucket - 1], point) for point in series.points]
 
 

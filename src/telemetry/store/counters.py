@@ -28,7 +28,10 @@ WHERE domain = $1
   AND (covered_from = 'infinity' OR noted_at IS DISTINCT FROM (SELECT noted_at FROM closings WHERE domain = $1))
 """
 _COVER = "UPDATE counter_coverage SET noted_at = (SELECT noted_at FROM closings WHERE domain = $1) WHERE domain = $1"
-_COVERED = "SELECT covered_from FROM counter_coverage WHERE domain = $1 AND isfinite(covered_from)"
+_COVERED = """
+SELECT covered_from, kept_from FROM counter_coverage LEFT JOIN kept_readings USING (domain)
+WHERE domain = $1 AND isfinite(covered_from) AND covered_from > coalesce(kept_from, '-infinity')
+"""
 
 
 async def install(database: asyncpg.Connection, registry: Registry) -> None:
@@ -59,19 +62,23 @@ async def cover(database: asyncpg.Connection, domain: str) -> None:
 
 
 async def extend(database: asyncpg.Connection, domain: str) -> bool:
-    """Covers one more day back in time that has readings; False where nothing is left to cover."""
+    """Covers one more day back in time that has readings; False where nothing is left to cover.
+
+    Days whose readings were dropped stay as they are: made anew, their cells would be empty.
+    """
     async with database.transaction():
-        covered = await database.fetchval(_COVERED, domain)
-        if covered is None:
+        found = await database.fetchrow(_COVERED, domain)
+        if found is None:
             return False
+        covered, kept_from = found
         # The day of the readings before, in the daily roll-up: raw rows have no index by time.
         day = await database.fetchval(f'SELECT max(bucket) FROM "{domain}_1d" WHERE bucket < $1', covered)
-        if day is not None:
-            end = min(covered, day + _LONGEST_DAY)
-            await database.execute("CALL telemetry_refresh_counters($1, $2, $3)", domain, day, end)
+        reached = None if day is None else max(day, kept_from or day)
+        if reached is not None and (end := min(covered, day + _LONGEST_DAY)) > reached:
+            await database.execute("CALL telemetry_refresh_counters($1, $2, $3)", domain, reached, end)
         await database.execute(
             "UPDATE counter_coverage SET covered_from = coalesce($2, '-infinity'::timestamptz) WHERE domain = $1",
             domain,
-            day,
+            reached,
         )
     return day is not None

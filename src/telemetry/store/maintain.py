@@ -20,7 +20,7 @@ import structlog
 
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
-from telemetry.store import changes, counters, roll_ups
+from telemetry.store import changes, counters, retention, roll_ups
 from telemetry.store.engine import recorded_engine
 from telemetry.store.failures import Failure, classify
 from telemetry.store.link import ANSWER_WITHIN_S
@@ -131,8 +131,10 @@ class Upkeep:
             done.counter_days_covered += await counters.extend(self._database, domain)
         if engine == "postgres":
             await self._refresh_open(domains, closed)
-            done.partitions_dropped = await self._drop_partitions(domains)
-        await changes.forget(self._database, now - self._settings.retention.readings)
+        before = now - self._settings.retention.readings
+        for domain in domains:
+            done.partitions_dropped += await retention.drop(self._database, domain, before, now)
+        await changes.forget(self._database, before)
         done.quarantine_deleted = await self._delete_what_was_noted()
         return done
 
@@ -151,14 +153,6 @@ class Upkeep:
             for start, end in open_ranges:
                 await self._database.execute("CALL telemetry_refresh_roll_ups($1, $2, $3)", domain, start, end)
         self._next_open_refresh = time.monotonic() + (time.monotonic() - began) / OPEN_SHARE
-
-    async def _drop_partitions(self, domains: Iterable[str]) -> list[str]:
-        before = datetime.now(UTC) - self._settings.retention.readings
-        dropped: list[str] = []
-        for domain in domains:
-            rows = await self._database.fetch("SELECT telemetry_drop_partitions($1, $2) AS name", domain, before)
-            dropped += [row["name"] for row in rows]
-        return dropped
 
     async def _delete_what_was_noted(self) -> int:
         """Clocks and quarantine are kept equally long; returns how many entries of quarantine are deleted."""

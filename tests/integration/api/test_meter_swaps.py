@@ -114,3 +114,15 @@ async def test_swap_of_a_device_that_is_not_there_is_not_found(client: httpx.Asy
         await client.delete(other),
     ):
         assert (answer.status_code, answer.json()["parameter"]) == (404, "device")
+
+
+@pytest.mark.asyncio
+async def test_swap_whose_readings_were_dropped_is_refused_whatever_the_settings_say(
+    client: httpx.AsyncClient, city: City, connection: asyncpg.Connection
+) -> None:
+    assert (await client.put(ONE, json={"start_index": 0})).status_code == 201
+    await connection.execute("SELECT telemetry_keep_from('lighting', $1)", AT + timedelta(days=1))
+    for answer in (await client.put(ONE, json={"start_index": 1}), await client.delete(ONE)):
+        assert (answer.status_code, answer.json()["parameter"]) == (422, "time")
+        assert "no longer kept" in answer.json()["detail"]
+    assert (await client.get(ONE)).json()["data"]["start_index"] == 0

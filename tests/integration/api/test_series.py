@@ -94,6 +94,7 @@ async def test_series_meta_tells_what_was_asked_and_where_it_was_read(
     assert meta.pop("as_of")
     assert meta.pop("closed_until") > meta["end"]
     assert meta.pop("settled_until") is None
+    assert meta.pop("complete_from") is None
     figures = [each.pop("rows") for each in meta["plan"]]
     assert meta.pop("rows_read") == {"estimate": sum(figures), "limit": 50_000_000}
     assert meta == {

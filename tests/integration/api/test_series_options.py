@@ -6,6 +6,7 @@ import statistics
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -327,3 +328,34 @@ async def test_gauges_over_time_say_how_far_they_are_settled_and_rows_have_no_ne
 async def settled_until(client: httpx.AsyncClient, metric: str, **parameters: Any) -> Any:
     answer = await client.get("/v1/lighting/series", params={**RANGE, "metric": metric, **parameters})
     return answer.json()["meta"]["settled_until"]
+
+
+@pytest.mark.asyncio
+async def test_readings_that_are_gone_are_said_to_be_gone(
+    client: httpx.AsyncClient, city: City, settings: Settings, connection: asyncpg.Connection
+) -> None:
+    await add(city, {-24: 1.0, 0: 2.0})
+    await run_once(settings)
+    await connection.fetch("SELECT telemetry_drop_partitions('lighting', '2026-11-20T00:00:00Z')")
+    old = {"metric": "power_w", "start": "2026-11-19T00:00:00Z", "end": "2026-11-21T00:00:00Z", "tz": "UTC"}
+    refused = await client.get("/v1/lighting/series", params={**old, "agg": "p90"})
+    assert refused.status_code == 422
+    problem = refused.json()
+    assert problem["type"] == "urn:telemetry:problem:not-kept"
+    assert (problem["parameter"], problem["given"]) == ("start", "2026-11-19T00:00:00+00:00")
+    assert problem["kept_from"] == "2026-11-20T00:00:00Z"
+    assert problem["allowed"][0] == "agg=avg"
+    assert problem["allowed"][-1] == "start=2026-11-20T00:00:00+00:00"
+    exact = (await client.get("/v1/lighting/series", params={**old, "window": "1d"})).json()
+    assert [row["avg"] for row in exact["data"]] == [1.0, 2.0]
+    assert exact["meta"]["complete_from"] is None
+    carried = await client.get(
+        "/v1/lighting/series",
+        params={**old, "start": "2026-11-20T00:00:00Z", "agg": "time_avg", "max_gap": "6h", "format": "csv"},
+    )
+    assert carried.headers["Telemetry-Complete-From"] == "2026-11-20T06:00:00+00:00"
+    for start, told in (("2026-11-19T00:00:00Z", "2026-11-20T00:00:00+00:00"), ("2026-11-20T00:00:00Z", None)):
+        rows = await client.get("/v1/lighting/readings", params={"start": start, "tz": "UTC"})
+        assert len(rows.json()["data"]) == 1
+        assert rows.json()["meta"]["complete_from"] == told
+        assert rows.headers.get("Telemetry-Complete-From") == told
