@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import asyncpg
 from pydantic_core import to_json
 
-from telemetry.query.coverage import Group
+from telemetry.query.coverage import Group, share
 from telemetry.query.instants import format_instant
 from telemetry.query.question import By, Question
 from telemetry.query.series import Series
@@ -127,7 +127,7 @@ class _Groups(dict[Any, str]):
 
 
 Key = tuple[float, float | None, int, Group]
-"""What coverage depends on: the bucket's seconds, interval, samples, and the group where it is no device."""
+"""What coverage depends on: the bucket's seconds, interval and samples; of a group, bucket, None, samples and group."""
 
 
 class Coverages(dict[Key, float | None]):
@@ -136,20 +136,25 @@ class Coverages(dict[Key, float | None]):
     def __init__(self, found: Series, number: int) -> None:
         super().__init__()
         self._expected, self._metric = found.expected, found.plan.question.metrics[number].name
-        self._seconds = [0.0, *found.expected.seconds]
-        self._by_group = found.plan.question.by is not By.NONE and bool(found.expected.per_second)
+        self._is_of_fleets = bool(found.expected.fleets)
+        seconds = found.expected.seconds
+        self._places = range(len(seconds) + 1) if self._is_of_fleets else [0.0, *seconds]
+        self._by_group = found.plan.question.by is not By.NONE and self._is_of_fleets
 
     def keys_of(
         self, buckets: Sequence[int], names: Sequence[Any], intervals: Sequence[float | None], samples: Sequence[int]
     ) -> Iterator[Key]:
         """The keys of some rows."""
         groups = names if self._by_group else repeat(None)
-        return zip(map(self._seconds.__getitem__, buckets), intervals, samples, groups, strict=False)
+        return zip(map(self._places.__getitem__, buckets), intervals, samples, groups, strict=False)
 
     def __missing__(self, key: Key) -> float | None:
-        seconds, interval, samples, group = key
-        self[key] = share = self._expected.share(seconds, self._metric, group, interval, samples)
-        return share
+        place, interval, samples, group = key
+        if self._is_of_fleets:
+            self[key] = found = self._expected.coverage(int(place), self._metric, group, interval, samples)
+        else:
+            self[key] = found = share(place, 1 / interval if interval else None, samples)
+        return found
 
 
 class _Tails(dict[Key, str]):

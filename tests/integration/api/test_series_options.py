@@ -169,8 +169,8 @@ async def test_bucket_that_has_not_begun_stays_empty(client: httpx.AsyncClient, 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("refreshed", [False, True])
-async def test_coverage_of_a_group_counts_every_device_that_reported_in_the_range(
-    client: httpx.AsyncClient, city: City, settings: Settings, refreshed: bool
+async def test_coverage_of_a_group_counts_every_device_that_was_there(
+    client: httpx.AsyncClient, city: City, settings: Settings, connection: asyncpg.Connection, refreshed: bool
 ) -> None:
     # lamp-1 keeps 900 s, lamp-3 60 s: 64 values an hour together.
     await city.add(Row(NOON + timedelta(minutes=15 * n), city.devices[0], {"power_w": 1.0}) for n in range(8))
@@ -182,9 +182,12 @@ async def test_coverage_of_a_group_counts_every_device_that_reported_in_the_rang
     by_zone = await ask(client, coverage="true", by="zone")
     assert [(row["zone"], row["coverage"]) for row in by_zone] == [("North", 1.0), ("South", 1.0), ("North", 1.0)]
     assert [row["avg"] for row in await ask(client, min_coverage=0.5)] == [1.0, None]
-    # Expected is who reported in the range that is asked: of the second hour alone, lamp-1.
+    # The registry came to know them afterwards: of the second hour alone, only lamp-1 is known to have been there.
     (alone,) = await ask(client, coverage="true", start="2026-11-20T13:00:00Z", end="2026-11-20T14:00:00Z")
     assert (alone["samples"], alone["coverage"]) == (4, 1.0)
+    await connection.execute("UPDATE devices SET first_seen = '2026-11-01T00:00:00Z'")
+    (alone,) = await ask(client, coverage="true", start="2026-11-20T13:00:00Z", end="2026-11-20T14:00:00Z")
+    assert (alone["samples"], alone["coverage"]) == (4, 0.0625)
     # An interval that is not known makes the coverage unknown, and nothing is withheld.
     await add(city, {0: 1.0}, device=1)
     assert [row["coverage"] for row in await ask(client, coverage="true")] == [None, None]

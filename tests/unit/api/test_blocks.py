@@ -24,6 +24,7 @@ from telemetry.query.series import Series
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 START, END = "2026-10-25T00:00:00Z", "2026-10-25T04:00:00Z"
 DEVICES = ["meter-1", "meter:2", "m.3"]
+FLEET = [(1, 0.0125), (3, 0.025)]
 ZONES = ["Centre", 'Old "Port", east', "été; =1", None]
 
 
@@ -40,7 +41,7 @@ def an_answer(by: str, groups: list[Any], agg: tuple[str, ...], fleets: bool) ->
             first = [0, *[None] * len(agg)] if (bucket + number) % 3 == 0 else [60 - bucket, *values]
             second = [0, *[None] * len(agg)] if (bucket + number) % 4 == 0 else [number + 1, *values[:-1], None]
             rows.append((bucket, group, interval, *first, *second))
-    expected = Expected([3600.0] * 4, {("active_power_w", group): 0.0125 for group in groups} if fleets else {})
+    expected = Expected([3600.0] * 4, {("active_power_w", group): FLEET for group in groups} if fleets else {})
     scope = Scope(NOW, None, "Europe/Paris", (), None, len(groups))
     return Series(Plan(question, edges, (), ()), expected, scope, cast(Any, rows))
 
