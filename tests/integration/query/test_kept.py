@@ -278,3 +278,36 @@ async def test_upkeep_announces_before_it_drops_and_covers_no_day_that_is_gone(
         await ask(connection, everything)
     kept = question(lighting, metric=["energy_kwh"], start=KEPT_FROM.isoformat(), window="1d")
     assert (await ask(connection, kept)).complete_from == KEPT_FROM + timedelta(days=31)
+
+
+@pytest.mark.asyncio
+async def test_what_an_older_release_dropped_is_found_by_the_migration(
+    connection: asyncpg.Connection, settings: Settings, lighting: Domain, engine: str
+) -> None:
+    city = City(connection, "lighting", DEVICES)
+    await city.register()
+    await city.add(made())
+    await run_once(settings)
+    # As that release left it: a day is gone, and days that were gone are taken for covered by cells.
+    await drop(connection, KEPT_FROM)
+    await connection.execute(
+        """
+        DROP TABLE kept_readings;
+        DROP FUNCTION telemetry_keep_from, telemetry_due_partitions;
+        DELETE FROM lighting_counters_15m WHERE bucket < '2026-10-26T00:00:00Z';
+        DELETE FROM telemetry_migrations WHERE version = '0041_kept_readings';
+        """
+    )
+    if engine == "timescaledb":
+        await connection.execute("DROP FUNCTION telemetry_drop_partitions")
+        await connection.execute("SELECT add_retention_policy('lighting_readings', drop_after => interval '5 years')")
+    assert await migrate(settings) == ["0041_kept_readings"]
+    rows = await connection.fetch("SELECT domain, kept_from FROM kept_readings")
+    assert [tuple(row) for row in rows] == [("lighting", KEPT_FROM)]
+    asked = {"metric": ["energy_kwh"], "agg": ["increase"], "window": "1d"}
+    with pytest.raises(NotKept):
+        await ask(connection, question(lighting, **asked))
+    assert await connection.fetchval("SELECT covered_from FROM counter_coverage WHERE domain = 'energy'") != KEPT_FROM
+    if engine == "timescaledb":
+        jobs = "SELECT count(*) FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention'"
+        assert await connection.fetchval(jobs) == 0
