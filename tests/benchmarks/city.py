@@ -73,8 +73,8 @@ class City:
 
 @contextmanager
 def city(stand: Stand, engine: str, past: Past) -> Iterator[City]:
-    """A filled database, asked by way of the service; dropped with the block."""
-    with stand.site(engine) as site:
+    """A filled database, asked by way of the service; where the stand keeps it, the next run finds it filled."""
+    with stand.site(engine, name=f"past_{engine}_{past.meters}_{past.days}_{past.end:%Y%m%d}") as site:
         asyncio.run(fill(load_settings(overrides={"database.url": site.url, "database.engine": engine}), past))
         api = Api(site, stand.folder)
         with running(api):

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Final
 
 from tests.benchmarks.city import City
-from tests.benchmarks.drive import UNBOUNDED, Run, drive
+from tests.benchmarks.drive import UNBOUNDED, Run, drive, settled
 from tests.benchmarks.figures import Figure, figure, quantile
 from tests.benchmarks.load import Load
 from tests.benchmarks.questions import METRIC, ZONE
@@ -27,10 +27,12 @@ PAUSES: Final = {"each asks once a second": 1.0, "without a pause": 0.0}
 def crowd(city: City, folder: Path, seconds: float) -> list[Figure]:
     """Latency of 20 clients under ingest, and ingest alone and under them."""
     with running(Ingest(city.site, folder)) as ingest:
-        runs = [asyncio.run(drive(ingest, _load(city, seconds), window=UNBOUNDED))]
+        settled_before = asyncio.run(settled(city.site))
+        runs = [asyncio.run(drive(ingest, _load(city, seconds), before=settled_before, window=UNBOUNDED))]
         found: list[Figure] = []
         for name, pause in PAUSES.items():
-            run, took = asyncio.run(_under(city, ingest, seconds, pause, sum(each.messages for each in runs)))
+            before = settled_before + sum(each.messages for each in runs)
+            run, took = asyncio.run(_under(city, ingest, seconds, pause, before))
             found += _told(city, name, runs[0], run, took, seconds)
             runs.append(run)
     lost = sum(run.missing for run in runs)

@@ -1,8 +1,9 @@
 """Questions over HTTP: `make bench-query`, `make bench-query ARGS="--meters 100 --only overhead"`.
 
 Database, service, broker and clients share the machine: read the ratios rather than the times. The full size, 43.2
-million readings, takes 10 to 15 minutes to be made on each engine, and 10 GB of the folder for temporary files.
-The exit code is 1 when an answer differs or a message is missing, never because of a figure.
+million readings, takes 10 to 15 minutes to be made on each engine, and 10 GB of the folder for temporary files, or of
+that of `--keep`. The exit code is 1 when an answer differs or a message is missing,
+never because of a figure.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--meters", type=int, default=1_000)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=10, help="length of each measurement")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="the past stays there, for a run of the same day")
     parser.add_argument("--write", action="store_true", help=f"write the table to {PAGE.relative_to(PAGE.parents[2])}")
     given = parser.parse_args()
     given.only = given.only.split(",")
@@ -113,7 +115,7 @@ def main() -> None:
     given = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
-        with stand(given.engine) as place:
+        with stand(given.engine, given.keep) as place:
             circumstances = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {describe_machine()}; {place.versions}"
             figures = measure(place, given)
     except KeyboardInterrupt:

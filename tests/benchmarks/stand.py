@@ -67,12 +67,16 @@ class Stand:
 
     Attributes:
         engines: the storage engines to measure.
+        keeps: whether the cluster outlives the run, and with it the sites that have a name.
     """
 
-    def __init__(self, postgres: LocalPostgres, mosquitto: LocalMosquitto, folder: Path, engines: list[str]) -> None:
+    def __init__(
+        self, postgres: LocalPostgres, mosquitto: LocalMosquitto, folder: Path, engines: list[str], keeps: bool = False
+    ) -> None:
         self.postgres = postgres
         self.mosquitto = mosquitto
         self.folder = folder
+        self.keeps = keeps
         server = describe(postgres.url(), "")
         self.engines = engines or (["timescaledb"] if server.timescaledb else []) + ["postgres"]
         timescaledb = f", TimescaleDB {server.timescaledb}" if server.timescaledb else ""
@@ -80,9 +84,14 @@ class Stand:
         self._numbers = count(1)
 
     @contextmanager
-    def site(self, engine: str, devices: int = 0, domains: Sequence[str] = ("lighting",)) -> Iterator[Site]:
-        """A migrated database with registered devices; dropped with the block."""
-        name = f"bench_{next(self._numbers)}"
+    def site(
+        self, engine: str, devices: int = 0, domains: Sequence[str] = ("lighting",), name: str | None = None
+    ) -> Iterator[Site]:
+        """A migrated database with registered devices; dropped with the block, unless it has a name and is kept."""
+        kept = self.keeps and name is not None
+        name = name or f"bench_{next(self._numbers)}"
+        if not kept:
+            self._drop(name)
         self.postgres.create_database(name)
         broker = psutil.Process(self.mosquitto.pid)
         site = Site(engine, name, self.postgres.url(name), self.mosquitto.port, broker)
@@ -92,8 +101,11 @@ class Stand:
             asyncio.run(self._register(site, devices, domains))
             yield site
         finally:
-            if self.postgres.running:
-                asyncio.run(self._execute(f"DROP DATABASE {name} WITH (FORCE)"))
+            if not kept and self.postgres.running:
+                self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        asyncio.run(self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
 
     async def _register(self, site: Site, devices: int, domains: Sequence[str]) -> None:
         database = await asyncpg.connect(site.url)
@@ -113,18 +125,18 @@ class Stand:
 
 
 @contextmanager
-def stand(engines: list[str]) -> Iterator[Stand]:
-    """The test stand, taken down with the block."""
+def stand(engines: list[str], keep: Path | None = None) -> Iterator[Stand]:
+    """The test stand, taken down with the block; the database cluster stays in the folder `keep`, if there is one."""
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_directory())
         bindir, _ = find_bindir()
-        postgres = LocalPostgres(folder / "postgres", bindir, options=server_options(bindir) | POSTGRES)
-        stack.callback(postgres.stop, "immediate")
+        postgres = LocalPostgres((keep or folder) / "postgres", bindir, options=server_options(bindir) | POSTGRES)
+        stack.callback(postgres.stop, "fast" if keep else "immediate")
         postgres.start()
         mosquitto = LocalMosquitto(folder / "mosquitto", options={**BROKER, "persistence": "false"})
         stack.callback(mosquitto.kill)
         mosquitto.start()
-        yield Stand(postgres, mosquitto, folder, engines)
+        yield Stand(postgres, mosquitto, folder, engines, keeps=keep is not None)
 
 
 def cpu_s(process: psutil.Process) -> float:

@@ -77,6 +77,12 @@ def test_dependencies_are_locked_in_requirements_only() -> None:
         )
 
 
+def test_files_have_plain_names() -> None:
+    """What a shell wrote by mistake is named otherwise, and cannot be checked out everywhere."""
+    names = [path.relative_to(ROOT).as_posix() for path in tracked_files()]
+    assert [name for name in names if not re.fullmatch(r"[A-Za-z0-9._/-]+", name)] == []
+
+
 def test_modules_say_what_they_are() -> None:
     assert [path for path in sorted((ROOT / "src").rglob("*.py")) if without_docstring(path)] == []
 

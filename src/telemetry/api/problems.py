@@ -7,6 +7,7 @@ Every error of every route is made here, whoever raised it. Members beyond the s
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -56,7 +57,7 @@ class Problem(TelemetryError):
             **self.more,
         }
         # Escaped: what was given may hold half a character, which UTF-8 cannot.
-        return Response(json.dumps(body), self.status, headers=headers, media_type=MEDIA_TYPE)
+        return Response(json.dumps(body, allow_nan=False), self.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 class BrokenStream(Exception):
@@ -169,7 +170,10 @@ async def _database(request: Request, error: Exception) -> Response:
         return unavailable("not-migrated", "the database has no such tables yet; run `telemetry db migrate`").response(
             request, {"Retry-After": str(RETRY_AFTER_S)}
         )
-    if isinstance(error, asyncpg.PostgresError) and classify(error) is not Failure.RETRY and not _refused(error):
+    # What asyncpg cannot encode is an InterfaceError, too, and would come again for ever.
+    if isinstance(error, ValueError) or (
+        isinstance(error, asyncpg.PostgresError) and classify(error) is not Failure.RETRY and not _refused(error)
+    ):
         return await _unexpected(request, error)
     log.warning("api_database_away", path=request.url.path, error=str(error) or type(error).__name__)
     return unavailable(
@@ -196,6 +200,6 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 def _shown(given: object) -> object:
     if isinstance(given, str) and len(given) > _BEGINNING:
         return given[:_BEGINNING] + "…"
-    if isinstance(given, (str, int, float, bool, type(None))):
+    if isinstance(given, (str, int, type(None))) or (isinstance(given, float) and math.isfinite(given)):
         return given
     return (given.decode(errors="replace") if isinstance(given, bytes) else str(given))[:_BEGINNING]

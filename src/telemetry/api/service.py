@@ -78,9 +78,21 @@ class Service:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection of the pool; waits for one as long as a statement may run."""
+        """A connection of the pool; waits for one as long as a statement may run.
+
+        Raises:
+            Problem: 503, as others had all of them for so long.
+        """
         timeout = self.settings.api.statement_timeout.total_seconds()
-        async with self.pool.acquire(timeout=timeout) as connection:
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self.pool.acquire(timeout=timeout))
+            except TimeoutError:
+                most = self.pool.get_max_size()
+                if self.pool.get_size() < most or self.pool.get_idle_size():
+                    raise  # there was room: it is the database that did not answer
+                detail = f"questions of others have all {most} connections (database.pool_size); ask again later"
+                raise unavailable("too-busy", detail) from None
             yield cast(asyncpg.Connection, connection)
 
     @contextmanager

@@ -41,6 +41,36 @@ async def test_hostile_parameter_is_refused_by_name(client: httpx.AsyncClient, p
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("parameter", ["percentile", "min_coverage"])
+async def test_number_that_json_has_not_is_refused_in_json(
+    client: httpx.AsyncClient, parameter: str, number: str
+) -> None:
+    answer = await client.get("/v1/lighting/series", params={"metric": "power_w", parameter: number})
+    assert answer.status_code == 422, answer.text
+    assert strict(answer.content)["given"] == number
+    assert strict(answer.content)["parameter"].startswith(parameter)
+
+
+@pytest.mark.asyncio
+async def test_number_that_json_has_not_is_refused_in_a_body(client: httpx.AsyncClient) -> None:
+    json_body = {"content-type": "application/json"}
+    answer = await client.put("/v1/devices/d", content='{"domain": NaN}', headers=json_body)
+    assert answer.status_code == 422, answer.text
+    assert "domain" in strict(answer.content)["parameter"]
+
+
+def strict(answer: bytes) -> dict[str, Any]:
+    """What any reader of JSON understands of it."""
+
+    def refuse(number: str) -> None:
+        raise AssertionError(f"{number} is no JSON")
+
+    found: dict[str, Any] = json.loads(answer, parse_constant=refuse)
+    return found
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("name", ["a\\u0000b", "\\ud800"])
 async def test_hostile_name_of_a_device_is_refused(client: httpx.AsyncClient, name: str) -> None:
     body = f'{{"domain": "lighting", "name": "{name}"}}'

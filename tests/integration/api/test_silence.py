@@ -85,6 +85,23 @@ async def test_readyz_answers_while_questions_have_all_connections(app: FastAPI,
     assert [answer.status_code for answer in answers] == [200] * 4
 
 
+@pytest.mark.asyncio
+async def test_question_that_gets_no_connection_is_told_that_others_have_them(
+    app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    running_service: service.Service = app.state.service
+    impatient = running_service.settings.api.model_copy(update={"statement_timeout": timedelta(seconds=1)})
+    running_service.settings = running_service.settings.model_copy(update={"api": impatient})
+    async with AsyncExitStack() as taken:
+        for _ in range(running_service.settings.database.pool_size):
+            await taken.enter_async_context(running_service.connection())
+        answer = await client.get(QUESTION)
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:telemetry:problem:too-busy")
+    assert "database.pool_size" in answer.json()["detail"]
+    assert int(answer.headers["retry-after"]) > 0
+    assert (await client.get(QUESTION)).status_code == 200
+
+
 async def read_on(running_service: service.Service, proxy: Proxy) -> None:
     """Reads rows in two parts, with the silence in between."""
     async with running_service.reading() as reading:
