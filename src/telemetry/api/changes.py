@@ -23,7 +23,7 @@ from telemetry.query.changes import (
     closing,
     parse_changes_window,
 )
-from telemetry.query.instants import INSTANTS, format_instant, parse_instant, parse_zone
+from telemetry.query.instants import INSTANTS, format_instant, parse_instant
 
 router = APIRouter(prefix="/v1", tags=["series"], route_class=StrictRoute)
 
@@ -89,7 +89,7 @@ async def changes(
     after = parse_instant("since", since, now)
     if after > now:
         raise InvalidQuery("since", since, "is in the future", INSTANTS)
-    chosen, shown = parse_changes_window(window), parse_zone("tz", tz or service.settings.timezone)
+    chosen, shown = parse_changes_window(window), service.zone(tz)
     size, place = page_size(service, limit), decode(cursor, int, int, int)
     async with service.reading() as connection:
         state = await closing(connection, domain.name)

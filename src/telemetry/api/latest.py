@@ -14,7 +14,7 @@ from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import Devices, Metrics, StrictRoute, Tz, Zones
 from telemetry.api.schemas import ANY_NUMBER, ANY_TEXT, NEXT, mapping, schema_of
 from telemetry.api.service import TheDomain, TheService
-from telemetry.query.instants import format_instant, parse_instant, parse_zone
+from telemetry.query.instants import format_instant, parse_instant
 from telemetry.query.latest import Latest, Wanted, page
 from telemetry.query.question import choose_metrics
 
@@ -78,7 +78,7 @@ async def latest(
     hour; otherwise it is `online`. Without any reading since `since`, its `time` is null.
     """
     now = datetime.now(UTC)
-    shown = parse_zone("tz", tz or service.settings.timezone)
+    shown = service.zone(tz)
     (after,) = decode(cursor, str) or ("",)
     wanted = Wanted(
         domain,

@@ -18,7 +18,7 @@ from telemetry.api.quarantine import UNKNOWN_DOMAIN
 from telemetry.api.schemas import ANY_INTEGER, ANY_TEXT, INTEGER, mapping, schema_of
 from telemetry.api.service import TheService
 from telemetry.errors import InvalidQuery
-from telemetry.query.instants import format_instant, parse_zone
+from telemetry.query.instants import format_instant
 from telemetry.query.ledger import Account, Loss, hours, losses
 from telemetry.query.question import parse_range
 
@@ -89,7 +89,7 @@ async def ledger(
         if name not in allowed:
             raise InvalidQuery("domain", name, "there is no such domain", allowed)
     first, last = parse_range(start, end, datetime.now(UTC))
-    shown = parse_zone("tz", tz or service.settings.timezone)
+    shown = service.zone(tz)
     most = service.settings.api.max_values
     async with service.reading() as connection:
         found = await hours(connection, first, last, domain, most + 1)

@@ -24,6 +24,7 @@ from telemetry.query import meter_swaps as declared
 from telemetry.query.database import Connection
 from telemetry.query.instants import FIXED, format_utc, parse_fixed
 from telemetry.query.scope import find_kept_from
+from telemetry.query.steps import rolled_over
 from telemetry.store import meter_swaps
 
 router = APIRouter(prefix="/v1", tags=["devices"], route_class=StrictRoute)
@@ -58,6 +59,7 @@ class SwapBody(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        strict=True,  # as ingest takes numbers: neither true nor "12.5"
         allow_inf_nan=False,
         json_schema_extra={"examples": [{"start_index": 0.4, "final_index": 48213.7}]},
     )
@@ -110,6 +112,8 @@ async def put_swap(device_id: DeviceId, counter: Counter, time: Time, body: Swap
         metric = _counter(service, device.domain, counter)
         for name, index in body.model_dump().items():
             _refuse_beyond(metric, name, index)
+        around = await declared.indexes_around(connection, device_id, device.domain, counter, at)
+        _refuse_fall(metric, body, *around)
         swap = meter_swaps.Swap(device_id, device.domain, counter, at, **body.model_dump())
         added = await meter_swaps.declare(connection, swap)
         (found,) = await declared.swaps(connection, device_id, counter, at)
@@ -175,6 +179,17 @@ def _refuse_beyond(metric: Metric, name: str, index: float | None) -> None:
     if index is not None and metric.maximum is not None and index > metric.maximum:
         allowed = (f"0 to {metric.maximum:g} {metric.unit}",)
         raise InvalidQuery(name, index, f"is outside the valid range of {metric.name}", allowed)
+
+
+def _refuse_fall(metric: Metric, body: SwapBody, last: declared.Index | None, first: declared.Index | None) -> None:
+    """Refuses indexes between which and the readings next to them a meter would have to run backwards."""
+    final, start, unit = body.final_index, body.start_index, metric.unit
+    if final is not None and last is not None and final < last[1] and not rolled_over(last[1], final):
+        detail = f"is less than what the old meter showed last, {last[1]:g} {unit} at {format_utc(last[0])}"
+        raise InvalidQuery("final_index", final, detail, (f"from {last[1]!r} {unit} on", "left out, if not known"))
+    if first is not None and first[1] < start and not rolled_over(start, first[1]):
+        detail = f"is more than what the new meter showed first, {first[1]:g} {unit} at {format_utc(first[0])}"
+        raise InvalidQuery("start_index", start, detail, (f"up to {first[1]!r} {unit}",))
 
 
 def _row(swap: declared.Declared) -> dict[str, Any]:

@@ -137,6 +137,8 @@ async def _invalid_request(request: Request, error: Exception) -> Response:
 
 def _allowed(fault: Mapping[str, Any]) -> list[str]:
     """What the constraint of a fault says is allowed."""
+    if fault["type"] == "bool_parsing":
+        return ["true", "false"]
     context = fault.get("ctx", {})
     signs = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "pattern": "text like"}
     return [f"{words} {context[name]}" for name, words in signs.items() if name in context]

@@ -23,7 +23,7 @@ from telemetry.api.schemas import ANY_TEXT, NEXT, TEXT, nullable, rows_of
 from telemetry.api.service import TheDomain, TheService
 from telemetry.api.tables import VALUE_TYPES, instants, table_body, with_meta
 from telemetry.domains import Metric
-from telemetry.query.instants import format_instant, parse_zone
+from telemetry.query.instants import format_instant
 from telemetry.query.question import choose_metrics, parse_range
 from telemetry.query.readings import Place, Wanted, page
 from telemetry.query.scope import find_kept_from
@@ -97,7 +97,7 @@ async def readings(
     now = datetime.now(UTC)
     place = _place(cursor)
     first, last = (place.start, place.end) if place else parse_range(start, end, now)
-    shown = parse_zone("tz", tz or service.settings.timezone)
+    shown = service.zone(tz)
     wanted = Wanted(
         domain,
         choose_metrics(domain, metric) or tuple(domain.metrics.values()),

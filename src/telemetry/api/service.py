@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, cast
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import structlog
@@ -16,6 +17,7 @@ from telemetry.api.problems import not_found, unavailable
 from telemetry.domains import Domain, Registry
 from telemetry.query.cost import Bound, Sizing
 from telemetry.query.database import Connection, snapshot
+from telemetry.query.instants import parse_zone
 from telemetry.settings import Settings
 from telemetry.store.pool import create_pool
 
@@ -110,6 +112,14 @@ class Service:
             yield
         finally:
             self._streams -= 1
+
+    def zone(self, tz: str | None) -> ZoneInfo:
+        """The time zone that was asked for, else that of the city.
+
+        Raises:
+            InvalidQuery: there is no such zone.
+        """
+        return parse_zone("tz", self.settings.timezone if tz is None else tz)
 
     def domain(self, name: str) -> Domain:
         """The domain of that name.

@@ -41,6 +41,7 @@ class Combine(StrEnum):
 ROWS = ("avg", "min", "max", "sum", "count", "first", "last")
 SPREAD = ("stddev", "p50", "p90", "p95", "p99")
 CHANGE = ("increase", "rate")
+_TOTALS = frozenset({"sum", "increase", "integral", "duration"})
 NEEDS_TIME = frozenset({"first", "last"})
 """These depend on when each value was measured, which a roll-up does not keep within its bucket."""
 
@@ -88,6 +89,11 @@ class Aggregate:
             case "integral":
                 return f"{metric.unit}.h"
         return metric.unit
+
+    @property
+    def is_total(self) -> bool:
+        """Whether a bucket's value grows with its length, so that it must not stand in another bucket as well."""
+        return self.name in _TOTALS
 
     def is_number(self, metric: Metric) -> bool:
         """Whether its values can be calculated with."""

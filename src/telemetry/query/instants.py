@@ -61,8 +61,8 @@ def parse_zone(parameter: str, text: str) -> ZoneInfo:
 
 @cache
 def _zones() -> frozenset[str]:
-    # Some systems have a file of that name: the zone of the machine, which is no answer for anybody else.
-    return frozenset(available_timezones() - {"localtime"})
+    # The zone of the machine, which some systems have as a file, is no answer for anybody else; the other is no zone.
+    return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
 def format_instant(instant: datetime, zone: ZoneInfo) -> str:

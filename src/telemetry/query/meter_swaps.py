@@ -1,11 +1,13 @@
-"""The meter swaps of a device, as they are asked for."""
+"""The meter swaps of a device, as they are asked for, and the readings that they must agree with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeAlias
 
 from telemetry.query.database import Connection
+from telemetry.query.sql import identifier
 
 _SWAPS = """
 SELECT s.domain, metric, time, start_index, final_index, declared_at
@@ -25,6 +27,42 @@ class Declared:
     start_index: float
     final_index: float | None
     declared_at: datetime
+
+
+_LAST = """
+SELECT r.time, r.{metric} FROM {readings} AS r JOIN devices AS d USING (device_key)
+WHERE d.device_id = $1 AND r.{metric} IS NOT NULL AND r.time < $3 AND r.time >= (
+    SELECT coalesce(max(s.time), '-infinity') FROM meter_swaps AS s
+    WHERE s.device_key = d.device_key AND s.metric = $2 AND s.time < $3
+)
+ORDER BY r.time DESC LIMIT 1
+"""
+_FIRST = """
+SELECT r.time, r.{metric} FROM {readings} AS r JOIN devices AS d USING (device_key)
+WHERE d.device_id = $1 AND r.{metric} IS NOT NULL AND r.time >= $3 AND r.time < (
+    SELECT coalesce(min(s.time), 'infinity') FROM meter_swaps AS s
+    WHERE s.device_key = d.device_key AND s.metric = $2 AND s.time > $3
+)
+ORDER BY r.time LIMIT 1
+"""
+
+Index: TypeAlias = tuple[datetime, float]
+
+
+async def indexes_around(
+    connection: Connection, device_id: str, domain: str, metric: str, time: datetime
+) -> tuple[Index | None, Index | None]:
+    """The last reading of the meter that was replaced at that instant, and the first of the one that replaced it.
+
+    Other swaps end the search: beyond them, readings are those of yet other meters.
+    """
+
+    async def one(sql: str) -> Index | None:
+        named = sql.format(metric=identifier(metric), readings=identifier(f"{domain}_readings"))
+        found = await connection.fetchrow(named, device_id, metric, time)
+        return None if found is None else (found[0], found[1])
+
+    return await one(_LAST), await one(_FIRST)
 
 
 async def swaps(

@@ -139,7 +139,7 @@ def understand(domain: Domain, asked: Asked, city_zone: str, now: datetime) -> Q
         start=start,
         end=end,
         window=parse_window(asked.window),
-        zone=parse_zone("tz", asked.tz or city_zone),
+        zone=parse_zone("tz", city_zone if asked.tz is None else asked.tz),
         now=now,
         by=_by(asked.by),
         devices=tuple(dict.fromkeys(asked.device)),
@@ -208,12 +208,17 @@ def _names(asked: Asked) -> Iterable[str]:
 
 def _fill(text: str, metrics: Iterable[Metric], aggregates: Mapping[str, tuple[Aggregate, ...]]) -> Fill:
     fill = _one_of(Fill, "fill", text, "is no way to fill")
-    if fill is Fill.LINEAR:
-        for metric in metrics:
-            for aggregate in aggregates[metric.name]:
-                if not aggregate.is_number(metric):
-                    detail = f"there is no line between the values of {aggregate.name} of {metric.name}"
-                    raise InvalidQuery("fill", text, detail, ("none", "null", "zero", "locf"))
+    if fill not in (Fill.LOCF, Fill.LINEAR):
+        return fill
+    for metric in metrics:
+        for aggregate in aggregates[metric.name]:
+            name = f"{aggregate.name} of {metric.name}"
+            if aggregate.is_total:
+                detail = f"{name} is a total; in a bucket without readings, that of another would be counted twice"
+                raise InvalidQuery("fill", text, detail, ("none", "null", "zero"))
+            if fill is Fill.LINEAR and not aggregate.is_number(metric):
+                detail = f"there is no line between the values of {name}"
+                raise InvalidQuery("fill", text, detail, ("none", "null", "zero", "locf"))
     return fill
 
 

@@ -38,6 +38,11 @@ QUALITIES = ("measured", "interpolated", "adjusted")
 """Of a counter's increase: from readings on the bucket's very edges; cut at an edge; with a fall that was explained."""
 
 
+def rolled_over(before: float, after: float) -> bool:
+    """Whether a register that fell so went over 2^32, a thousandth of it, or a power of ten; `_change` in Python."""
+    return any(before < modulus and modulus - before + after <= modulus * NEAR for modulus in MODULI)
+
+
 def steps_statement(
     history: History,
     edges: Sequence[datetime],

@@ -105,6 +105,46 @@ async def test_swap_that_cannot_be_is_refused_by_name(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("body", "parameter", "allowed"),
+    [
+        ({"start_index": 12.5, "final_index": 4800}, "final_index", "from 4843.8 kWh on"),
+        ({"start_index": 500, "final_index": 4845}, "start_index", "up to 13.0 kWh"),
+        ({"start_index": True}, "start_index", None),
+        ({"start_index": "12.5"}, "start_index", None),
+    ],
+)
+async def test_indexes_that_the_readings_contradict_are_refused(
+    client: httpx.AsyncClient, city: City, body: dict[str, Any], parameter: str, allowed: str | None
+) -> None:
+    # Readings beyond other swaps are those of other meters, and say nothing.
+    values = [9000.0, 4843.8, 13.0, 3.0]
+    await city.add(
+        Row(NOON + timedelta(hours=hour), city.devices[0], {"energy_kwh": v}) for hour, v in enumerate(values)
+    )
+    for other, start in ((30, 4843.0), (150, 2.0)):
+        at = NOON + timedelta(minutes=other)
+        put = await client.put(f"{SWAPS}/energy_kwh/{at:%Y-%m-%dT%H:%M:%SZ}", json={"start_index": start})
+        assert put.status_code == 201, put.text
+    answer = await client.put(ONE, json=body)
+    assert (answer.status_code, answer.json()["parameter"]) == (422, parameter)
+    if allowed is not None:
+        assert answer.json()["allowed"][0] == allowed
+    for right in ({"start_index": 12.5, "final_index": 4843.8}, {"start_index": 13}):
+        assert (await client.put(ONE, json=right)).status_code in (200, 201)
+
+
+@pytest.mark.asyncio
+async def test_register_that_rolled_over_beside_its_swap_is_no_contradiction(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    for hour, value in ((1, 9_999.0), (2, 5.0)):
+        await city.add([Row(NOON + timedelta(hours=hour), city.devices[0], {"energy_kwh": value})])
+    answer = await client.put(ONE, json={"start_index": 99_998, "final_index": 3})
+    assert answer.status_code == 201, answer.text
+
+
+@pytest.mark.asyncio
 async def test_swap_of_a_device_that_is_not_there_is_not_found(client: httpx.AsyncClient, city: City) -> None:
     other = ONE.replace("lamp-1", "lamp-9")
     for answer in (

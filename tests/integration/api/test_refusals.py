@@ -60,6 +60,21 @@ async def test_number_that_json_has_not_is_refused_in_a_body(client: httpx.Async
     assert "domain" in strict(answer.content)["parameter"]
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "path", ["lighting/series?metric=power_w", "lighting/readings", "lighting/latest", "lighting/changes", "ledger"]
+)
+async def test_empty_time_zone_is_refused(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(f"/v1/{path}{'&' if '?' in path else '?'}tz=")
+    assert (answer.status_code, answer.json()["parameter"]) == (422, "tz"), answer.text
+
+
+@pytest.mark.asyncio
+async def test_what_is_neither_true_nor_false_is_told_what_is(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/v1/lighting/series?metric=power_w&explain=maybe")
+    assert (answer.status_code, answer.json()["allowed"]) == (422, ["true", "false"]), answer.text
+
+
 def strict(answer: bytes) -> dict[str, Any]:
     """What any reader of JSON understands of it."""
 

@@ -46,12 +46,30 @@ def test_repeated_names_count_once_in_the_order_asked() -> None:
         ({"start": "now"}, "end"),
         ({"start": "-1h", "end": "-2h"}, "end"),
         ({"by": "city"}, "by"),
+        ({"tz": ""}, "tz"),
     ],
 )
 def test_refusal_names_the_parameter(asked: dict[str, Any], parameter: str) -> None:
     with pytest.raises(InvalidQuery) as refusal:
         ask(**asked)
     assert refusal.value.parameter == parameter
+
+
+@pytest.mark.parametrize("fill", ["locf", "linear"])
+@pytest.mark.parametrize(
+    ("metric", "aggregate"),
+    [
+        ("power_w", "sum"),
+        ("power_w", "integral"),
+        ("energy_kwh", "increase"),
+        ("lamp_on", "duration"),
+    ],
+)
+def test_total_of_one_bucket_is_not_carried_into_another(metric: str, aggregate: str, fill: str) -> None:
+    with pytest.raises(InvalidQuery, match=f"{aggregate} of {metric} is a total") as refusal:
+        ask(metric=[metric], agg=["count", aggregate], fill=fill)
+    assert (refusal.value.parameter, refusal.value.allowed) == ("fill", ("none", "null", "zero"))
+    assert ask(metric=[metric], agg=[aggregate], fill="null").fill == "null"
 
 
 def test_more_values_per_bucket_than_the_database_has_columns_for_are_refused() -> None:
