@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from telemetry.domains import Kind, Metric
+from telemetry.query.aggregates import Family
+from telemetry.query.instants import EARLIEST, LATEST
 from telemetry.query.plan import Segment
 from telemetry.query.question import Question
 from telemetry.query.scope import Scope
@@ -22,6 +24,13 @@ from telemetry.query.spans import Span
 from telemetry.query.sql import Statement, identifier, scanned
 
 REACH = timedelta(days=31)
+"""How long a state or a gauge lasts at the most, and how far around a range its neighbours are looked for."""
+
+EVER = LATEST - EARLIEST
+"""How far the neighbours of a counter are looked for: what it gained was gained, however long it was silent."""
+
+_DAY = timedelta(hours=25)
+"""A day of the roll-up is at most that long."""
 
 _ENDS = ("first_at", "first", "last_at", "last")
 
@@ -31,10 +40,10 @@ class Surroundings:
     """What the daily roll-up and the readings may not show around a range.
 
     Attributes:
-        late_before: the first late quarter of an hour within `REACH` before it.
-        late_after: whether there is one within `REACH` after it.
-        has_swaps: whether the meter of a counter was swapped in the range, or within `REACH` of it.
-        gone: where cells of counters stand for readings that are not kept, if that is within `REACH` of the range.
+        late_before: the first late quarter of an hour within reach before it.
+        late_after: whether there is one within reach after it.
+        has_swaps: whether the meter of a counter was ever swapped.
+        gone: where cells of counters stand for readings that are not kept, if there are such.
     """
 
     late_before: datetime | None
@@ -44,17 +53,22 @@ class Surroundings:
 
     @classmethod
     def of(cls, question: Question, scope: Scope) -> Surroundings:
-        """From a scope that has looked for late quarters up to `REACH` and a quarter around the range."""
+        """From a scope that has looked for late quarters up to the reach and a quarter around the range."""
         before = min((quarter for quarter in scope.late if quarter < question.start), default=None)
         after = any(quarter > question.end - timedelta(minutes=15) for quarter in scope.late)
-        return cls(before, after, scope.has_swaps, _gone(question, scope))
+        return cls(before, after, scope.has_swaps, _gone(scope))
 
 
-def _gone(question: Question, scope: Scope) -> Span | None:
+def reach(question: Question) -> timedelta:
+    """How far around its range a question looks for readings."""
+    if question.chosen(Family.CHANGE):
+        return EVER
+    return REACH if question.chosen(Family.TIME) else timedelta(0)
+
+
+def _gone(scope: Scope) -> Span | None:
     since, until = scope.counters_from, scope.kept_from
-    if since is None or until is None or until <= max(since, question.start - REACH):
-        return None
-    return since, until
+    return None if since is None or until is None or until <= since else (since, until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +102,10 @@ class History:
         if self.around.has_swaps:
             found.append(self._swaps(statement, keys))
         return ", ".join(found)
+
+    @property
+    def _reach(self) -> timedelta:
+        return EVER if self.metric.kind is Kind.COUNTER else REACH
 
     def _relation(self, name: str) -> str:
         return identifier(f"{self.question.domain.name}_{name}")
@@ -153,29 +171,45 @@ class History:
     def _bounds(self, statement: Statement, keys: str | None) -> str:
         """`bounds`: between which instants the neighbours of the range may lie, by device."""
         start, end = self._range(statement)
-        reach = statement.add(REACH, "interval")
+        near, day = statement.add(REACH, "interval"), statement.add(_DAY, "interval")
         late_before = statement.add(self.around.late_before, "timestamptz")
         late_after = statement.add(self.around.late_after, "boolean")
         chosen = "" if keys is None else f" AND device_key = ANY ({keys})"
-        # A day of the roll-up is at most 25 hours long. The newest one that is wholly before the range and has a value
-        # bounds the search; without one, the values may lie in the day that the range begins in.
+        days, has_value = self._relation("1d"), f"{identifier(f'{self.metric.name}_count')} > 0"
+        # The newest day that is wholly before the range and has a value bounds the search; without one, the values may
+        # lie in the day that the range begins in. Days that are far away are looked up only for who has none nearby.
+        far_before = far_after = "NULL::timestamptz"
+        if self._reach > REACH:
+            far_before = f"""(
+                SELECT bucket FROM {days} AS r
+                WHERE r.device_key = devices.device_key AND bucket <= {start} - {near} - {day} AND {has_value}
+                ORDER BY bucket DESC LIMIT 1
+            )"""
+        if self._reach > REACH and self.question.end + REACH <= self.question.now:
+            far_after = f"""(
+                SELECT bucket FROM {days} AS r
+                WHERE r.device_key = devices.device_key AND bucket >= {end} + {near} AND {has_value}
+                ORDER BY bucket LIMIT 1
+            )"""
         return f"""
             days AS MATERIALIZED (
                 SELECT device_key,
-                       max(bucket) FILTER (WHERE bucket <= {start} - interval '25 hours') AS before,
-                       bool_or(bucket BETWEEN {start} - interval '25 hours' AND {start}) AS beginning,
-                       max(bucket) FILTER (WHERE bucket > {end} - interval '25 hours') AS after
-                FROM {self._relation("1d")}
-                WHERE bucket > {start} - {reach} - interval '25 hours' AND bucket < {end} + {reach}
-                  AND (bucket <= {start} OR bucket > {end} - interval '25 hours')
-                  AND {identifier(f"{self.metric.name}_count")} > 0{chosen}
+                       max(bucket) FILTER (WHERE bucket <= {start} - {day}) AS before,
+                       bool_or(bucket BETWEEN {start} - {day} AND {start}) AS beginning,
+                       max(bucket) FILTER (WHERE bucket > {end} - {day}) AS after
+                FROM {days}
+                WHERE bucket > {start} - {near} - {day} AND bucket < {end} + {near}
+                  AND (bucket <= {start} OR bucket > {end} - {day})
+                  AND {has_value}{chosen}
                 GROUP BY device_key
             ), bounds AS MATERIALIZED (
                 SELECT device_key,
                        coalesce(
-                           before, least(CASE WHEN beginning THEN {start} - interval '25 hours' END, {late_before})
+                           before, least(CASE WHEN beginning THEN {start} - {day} END, {late_before}, {far_before})
                        ) AS earliest,
-                       CASE WHEN {late_after} THEN {end} + {reach} ELSE after + interval '25 hours' END AS latest
+                       CASE WHEN {late_after} THEN {end} + {statement.add(self._reach, "interval")}
+                            ELSE greatest(after, CASE WHEN after > {end} THEN NULL ELSE {far_after} END) + {day}
+                       END AS latest
                 FROM devices LEFT JOIN days USING (device_key)
                 WHERE true{chosen}
             )
@@ -183,7 +217,7 @@ class History:
 
     def _neighbours(self, statement: Statement) -> list[str]:
         start, end = self._range(statement)
-        reach = statement.add(REACH, "interval")
+        reach = statement.add(self._reach, "interval")
         readings, column = self._relation("readings"), f"r.{identifier(self.metric.name)}"
         return [
             f"""
@@ -206,7 +240,7 @@ class History:
 
     def _neighbours_of_cells(self, statement: Statement, gone: Span) -> Iterator[str]:
         """Neighbours whose readings are gone. Where there is a nearer one, the step between is none of the range."""
-        question, reach = self.question, statement.add(REACH, "interval")
+        question, reach = self.question, statement.add(self._reach, "interval")
         cells = self._relation("counters_15m")
         ends = [("last", gone[0], min(question.start, gone[1]), "DESC")]
         if question.end < gone[1]:
@@ -232,7 +266,7 @@ class History:
 
     def _swaps(self, statement: Statement, keys: str | None) -> str:
         start, end = self._range(statement)
-        reach = statement.add(REACH, "interval")
+        reach = statement.add(self._reach, "interval")
         chosen = "" if keys is None else f" AND device_key = ANY ({keys})"
         return f"""
             swaps AS (

@@ -34,7 +34,10 @@ SELECT
     (SELECT greatest(covered_from, $2) FROM counter_coverage AS c LEFT JOIN closings AS o USING (domain)
      WHERE domain = $1 AND c.noted_at IS NOT DISTINCT FROM o.noted_at AND covered_from < $3
        AND cardinality($7::text[]) > 0 AND metrics @> $7) AS counters_from,
-    EXISTS (SELECT FROM meter_swaps WHERE domain = $1 AND metric = ANY ($7) AND time > $2 AND time < $3) AS has_swaps,
+    EXISTS (
+        SELECT FROM meter_swaps WHERE domain = $1 AND metric = ANY ($7) AND time > $2 AND time < $3
+        AND ($4::text[] IS NULL AND $5::text[] IS NULL OR device_key IN (SELECT device_key FROM chosen))
+    ) AS has_swaps,
     (SELECT kept_from FROM kept_readings WHERE domain = $1) AS kept_from,
     -- Last: whether a device or zone is asked for that is not there.
     EXISTS (SELECT FROM unnest($4::text[]) AS asked WHERE NOT EXISTS (SELECT FROM devices WHERE device_id = asked))
@@ -64,7 +67,8 @@ class Scope:
         device_keys: only these; None where the question names neither devices nor zones.
         groups: as far as the registry knows.
         counters_from: from when on the counters whose changes are asked for have cells; None where they have none.
-        has_swaps: whether the meter of such a counter was swapped in the range, or up to the margin around it.
+        has_swaps: whether the meter of such a counter was swapped on one of the devices, up to the margin around the
+            range.
         kept_from: readings before it are gone, or about to be; None where all are kept.
     """
 

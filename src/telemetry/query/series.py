@@ -18,7 +18,7 @@ from telemetry.query.cost import Bound, Cost
 from telemetry.query.coverage import Expected, find_expected
 from telemetry.query.database import Connection
 from telemetry.query.fill import filled, withheld
-from telemetry.query.history import REACH, History, Surroundings
+from telemetry.query.history import History, Surroundings, reach
 from telemetry.query.kept import complete_from, out_of_reach, refuse_lost
 from telemetry.query.partials import rows_statement
 from telemetry.query.plan import Plan, Segment, make_plan
@@ -107,7 +107,7 @@ async def answer(
     streaming = streaming if _is_plain(question) else None
     limits = Limits(streaming.max_values if streaming else max_values, max_values)
     limits.check_buckets(question)
-    scope = await find_scope(connection, question, _MARGIN + (REACH if question.chosen(*_HISTORY) else timedelta(0)))
+    scope = await find_scope(connection, question, _MARGIN + reach(question))
     edges = await laid_edges(question)
     limits.check_values(question, len(edges) - 1, scope.groups)
     plan = make_plan(question, edges, scope.late, scope.city_zone, scope.counters_from)

@@ -62,9 +62,13 @@ def _history(rows: Iterable[Row], device_id: str, metric: Metric, question: Ques
         if row.device.device_id == device_id and row.values.get(metric.name) is not None
     )
     inside = [each for each in every if question.start <= each[0] < question.end]
-    before = [each for each in every if question.start - REACH <= each[0] < question.start][-1:]
-    after = [each for each in every if question.end <= each[0] < question.end + REACH][:1]
-    return [*before, *inside, *after]
+    # What a counter gained was gained, however long it was silent; a state or a gauge lasts that long at the most.
+    within = None if metric.kind is Kind.COUNTER else REACH
+    before = [
+        each for each in every if each[0] < question.start and (within is None or each[0] >= question.start - within)
+    ]
+    after = [each for each in every if each[0] >= question.end and (within is None or each[0] < question.end + within)]
+    return [*before[-1:], *inside, *after[:1]]
 
 
 def _of_device(
@@ -93,7 +97,7 @@ def _changes(history: History, swaps: Iterable[Swap], metric: Metric, question: 
     """The steps of a counter whose meter may have been swapped: at these instants the old and the new one stand
     side by side."""
     read = dict(history)
-    swapped = {each.time: each for each in swaps if question.start - REACH < each.time < question.end + REACH}
+    swapped = {each.time: each for each in swaps}
     assert metric.glitch is not None
     change = partial(_change, reset=question.reset, least=1 - metric.glitch)
     steps = []

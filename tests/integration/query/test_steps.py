@@ -312,5 +312,48 @@ def assert_close(found: Mapping[Any, Mapping[str, Any]], wanted: Mapping[Any, Ma
             assert found[key][name] == pytest.approx(value, rel=1e-9, abs=1e-6), (key, name)
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("rolled_up", [False, True])
+@pytest.mark.parametrize("swapped", [False, True])
+async def test_counter_that_was_silent_for_months_gains_the_same_in_every_range(
+    connection: asyncpg.Connection, settings: Settings, lighting: Domain, rolled_up: bool, swapped: bool
+) -> None:
+    """A month is billed by itself; what it has must not depend on whether its neighbours are asked for as well."""
+    read = {(1, 1): 0.0, (4, 11): 1000.0, (5, 1): 1200.0}
+    city = City(connection, "lighting", DEVICES)
+    await city.register()
+    await city.add(
+        Row(datetime(2026, month, day, tzinfo=UTC), device, {"energy_kwh": value})
+        for (month, day), value in read.items()
+        for device in (LAMP, DEVICES[1])
+    )
+    if swapped:
+        swap = Swap(LAMP.device_id, "lighting", "energy_kwh", datetime(2026, 2, 10, tzinfo=UTC), 900.0, 410.0)
+        assert await meter_swaps.declare(connection, swap)
+    if rolled_up:
+        await run_once(settings)
+    firsts = [datetime(2026, month, 1, tzinfo=UTC) for month in range(1, 6)]
+    asked = {"metric": ["energy_kwh"], "window": "1mo", "by": "device", "device": [LAMP.device_id]}
+    whole = question(lighting, start=firsts[0].isoformat(), end=firsts[-1].isoformat(), **asked)
+    points = (await ask(connection, whole)).points
+    of_months = [point.values[0] for point in points]
+    assert of_months == pytest.approx(gained_by_month(swapped))
+    assert {point.quality for point in points} == {"adjusted" if swapped else "interpolated"}
+    for (start, end), wanted, quality in zip(
+        pairwise(firsts), of_months, [each.quality for each in points], strict=True
+    ):
+        month = question(lighting, start=start.isoformat(), end=end.isoformat(), **asked)
+        (point,) = (await ask(connection, month)).points
+        assert (point.values, point.quality) == ([pytest.approx(wanted)], quality)
+
+
+def gained_by_month(swapped: bool) -> list[float]:
+    """January to April, by hand: 100 days of silence, with a swap on the 40th or none, and 20 days up to May."""
+    if not swapped:
+        return [310.0, 280.0, 310.0, 300.0]
+    old, new = 410.0 / 40, 100.0 / 60
+    return [31 * old, 9 * old + 19 * new, 31 * new, 10 * new + 200.0]
+
+
 def test_reach_is_the_one_that_is_documented() -> None:
     assert timedelta(days=31) == REACH
