@@ -45,9 +45,10 @@ def steps_statement(
 ) -> Statement:
     """The aggregates of a metric that belong to the families `change` and `time`; see `sql.ordered` for the form.
 
-    Of a counter: the aggregates, then the last reading (`known`) of that device of the group whose last reading is the
-    earliest, and the quality as a position in `QUALITIES`. Of a gauge: the same without the quality. Of a state:
-    seconds by word, and devices' shares by word added up, as JSON text.
+    Of a counter: the aggregates, then `known`, the same in all rows: the last reading of that device whose last reading
+    is the earliest, of all that a reading to come could still change; the end of the range where there is none. Then
+    the quality as a position in `QUALITIES`. Of a gauge: the same without the quality. Of a state: seconds by word, and
+    devices' shares by word added up, as JSON text.
     """
     statement, question, metric = Statement(), history.question, history.metric
     # A bucket that the range cuts is asked about as far as the range goes.
@@ -60,14 +61,15 @@ def steps_statement(
             steps = _changes(metric, question.reset, history.around.has_swaps)
             amount = "amount * seconds / whole"
             quality = "greatest(quality, CASE WHEN seconds < whole AND amount <> 0 THEN 1 ELSE 0 END) AS quality"
-            piece = f"{amount} AS amount, seconds, t1, {quality}"
+            piece = f"{amount} AS amount, seconds, {quality}"
         case Kind.GAUGE:
             steps = _lines(statement, question)
-            piece = "seconds * (v0 + (v - v0) * (waited + seconds / 2) / whole) AS amount, seconds, t1"
+            piece = "seconds * (v0 + (v - v0) * (waited + seconds / 2) / whole) AS amount, seconds"
         case Kind.STATE:
             steps = _holds(statement, question)
             piece = "v::text AS word, seconds"
-    combined = _combined(question, metric, aggregates)
+    known = "" if metric.kind is Kind.STATE else _known(statement, question, metric)
+    combined = _combined(question, metric, aggregates, known)
     combined = f"WITH {points}, {_pieces(steps, piece, placed, len(clipped) - 1)} {combined}"
     return ordered(statement, question.by, combined, _columns(metric, aggregates), limit)
 
@@ -160,7 +162,20 @@ def _pieces(steps: str, piece: str, edges: str, buckets: int) -> str:
     """
 
 
-def _combined(question: Question, metric: Metric, aggregates: Sequence[Aggregate]) -> str:
+def _known(statement: Statement, question: Question, metric: Metric) -> str:
+    """A device may have been silent since before the range: its next reading makes a step over all of it. Only a
+    reading that is too far away makes none.
+    """
+    end, now = statement.add(question.end, "timestamptz"), statement.add(question.now, "timestamptz")
+    gap = statement.add(question.max_gap or REACH if metric.kind is Kind.GAUGE else REACH, "interval")
+    is_open = f"{now} < {'last' if metric.kind is Kind.GAUGE else end} + {gap}"
+    return f"""
+        (SELECT coalesce(min(last), {end}) FROM (SELECT max(time) AS last FROM points GROUP BY device_key) AS newest
+         WHERE last < {end} AND {is_open})
+    """
+
+
+def _combined(question: Question, metric: Metric, aggregates: Sequence[Aggregate], known: str) -> str:
     group, join = grouping(question.by)
     if metric.kind is Kind.STATE:
         return f"""
@@ -180,10 +195,9 @@ def _combined(question: Question, metric: Metric, aggregates: Sequence[Aggregate
     quality = ", max(quality) AS quality" if metric.kind is Kind.COUNTER else ""
     finals = [f"{final} AS v{position}" for position, final in enumerate(_finals(aggregates))]
     return f"""
-        SELECT r.bucket, {group} AS grp, {", ".join(finals)}, min(known) AS known{quality}
+        SELECT r.bucket, {group} AS grp, {", ".join(finals)}, {known} AS known{quality}
         FROM (
-            SELECT bucket, device_key, sum(amount) AS amount, sum(seconds) AS seconds,
-                   max(max(t1)) OVER (PARTITION BY device_key) AS known{quality}
+            SELECT bucket, device_key, sum(amount) AS amount, sum(seconds) AS seconds{quality}
             FROM pieces GROUP BY bucket, device_key
         ) AS r{join}
         GROUP BY 1, 2
