@@ -171,13 +171,17 @@ class History:
                   AND {identifier(f"{self.metric.name}_count")} > 0{chosen}
                 GROUP BY device_key
             ), bounds AS MATERIALIZED (
-                SELECT device_key,
-                       coalesce(
-                           before, least(CASE WHEN beginning THEN {start} - interval '25 hours' END, {late_before})
-                       ) AS earliest,
-                       CASE WHEN {late_after} THEN {end} + {reach} ELSE after + interval '25 hours' END AS latest
-                FROM devices LEFT JOIN days USING (device_key)
-                WHERE true{chosen}
+                SELECT * FROM (
+                    SELECT device_key,
+                           coalesce(
+                               before, least(CASE WHEN beginning THEN {start} - interval '25 hours' END, {late_before})
+                           ) AS earliest,
+                           CASE WHEN {late_after} THEN {end} + {reach} ELSE after + interval '25 hours' END AS latest
+                    FROM devices LEFT JOIN days USING (device_key)
+                    WHERE true{chosen}
+                ) AS every
+                -- Most devices of other domains have neither; any of them may have reported here, if late.
+                WHERE earliest IS NOT NULL OR latest IS NOT NULL
             )
         """
 
@@ -193,6 +197,7 @@ class History:
                   AND r.time >= n.earliest AND r.time >= {start} - {reach} AND r.time < {start}
                 ORDER BY r.time DESC LIMIT 1
             ) AS p
+            WHERE n.earliest IS NOT NULL
             """,
             f"""
             SELECT n.device_key, p.* FROM bounds AS n CROSS JOIN LATERAL (
@@ -201,6 +206,7 @@ class History:
                   AND r.time < n.latest AND r.time < {end} + {reach}
                 ORDER BY r.time LIMIT 1
             ) AS p
+            WHERE n.latest IS NOT NULL
             """,
         ]
 
