@@ -18,8 +18,8 @@ from telemetry.domains import Kind, Metric
 from telemetry.query.plan import Segment
 from telemetry.query.question import Question
 from telemetry.query.scope import Scope
-from telemetry.query.spans import Span
 from telemetry.query.sql import Statement, identifier, scanned
+from telemetry.spans import QUARTER, Span
 
 REACH = timedelta(days=31)
 
@@ -46,7 +46,7 @@ class Surroundings:
     def of(cls, question: Question, scope: Scope) -> Surroundings:
         """From a scope that has looked for late quarters up to `REACH` and a quarter around the range."""
         before = min((quarter for quarter in scope.late if quarter < question.start), default=None)
-        after = any(quarter > question.end - timedelta(minutes=15) for quarter in scope.late)
+        after = any(quarter > question.end - QUARTER for quarter in scope.late)
         return cls(before, after, scope.has_swaps, _gone(question, scope))
 
 
