@@ -43,24 +43,29 @@ PREFIX = "TELEMETRY_"
 SEARCHED = (Path("config/telemetry.yaml"), Path("/etc/telemetry/telemetry.yaml"))
 """Where the settings file is looked for when neither `--config` nor `TELEMETRY_CONFIG` names one."""
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BATCHES_SPOOLED = 4
 """Batches that a spool must have room for, or it would serve nothing."""
 _SIZES = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
 def parse_duration(value: Any) -> Any:
-    """`"5m"` as a timedelta; a plain number is seconds."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", value.strip())):
+    """`"5m"` as a timedelta; a plain number is seconds.
+
+    Whatever is a short duration in a question is one here, too; a question knows no fractions and no milliseconds.
+    """
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)", value.strip())):
         return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
     if isinstance(value, str):
-        raise ValueError("write a duration as 100ms, 15s, 5m, 12h or 7d")
+        raise ValueError("write a duration as 100ms, 15s, 5m, 12h, 7d or 1w")
     return value
 
 
 def format_duration(value: timedelta) -> str:
     """The shortest way to write a duration that `parse_duration` reads back."""
-    for unit, seconds in sorted(_UNITS.items(), key=lambda item: -item[1]):
+    # Weeks are read, but days are what people compare.
+    written = [each for each in _UNITS.items() if each[0] != "w"]
+    for unit, seconds in sorted(written, key=lambda item: -item[1]):
         amount = value.total_seconds() / seconds
         if amount >= 1 and amount == int(amount):
             return f"{int(amount)}{unit}"

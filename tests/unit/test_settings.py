@@ -78,7 +78,7 @@ def test_secret_is_read_from_a_file_and_never_shown(tmp_path: Path, monkeypatch:
     [
         ({"mqtt.prot": 1}, "mqtt.prot: there is no such setting"),
         ({"mqtt.port": 70_000}, "mqtt.port"),
-        ({"ingest.batch_age": "soon"}, "100ms, 15s, 5m, 12h or 7d"),
+        ({"ingest.batch_age": "soon"}, "100ms, 15s, 5m, 12h, 7d or 1w"),
         ({"ingest.batch_bytes": "4 MB"}, "64KiB"),
         ({"timezone": "Mars/Olympus"}, "IANA"),
         ({"timezone": "localtime"}, "IANA"),

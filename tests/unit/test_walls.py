@@ -24,7 +24,7 @@ LEVELS = (
     frozenset({"domains", "logs"}),
     frozenset({"settings"}),
     frozenset({"resources", "client"}),
-    frozenset({"errors"}),
+    frozenset({"errors", "spans"}),
 )
 
 BROKER = frozenset({"mqtt5", "aiomqtt", "paho"})

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 
 from telemetry.api.bodies import json_response
 from telemetry.api.documentation import documented
-from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
+from telemetry.api.paging import Cursor, Limit, decode, encode, instant, microseconds, page_size
 from telemetry.api.parameters import Devices, Metrics, StrictRoute, Tz, Zones
 from telemetry.api.schemas import ANY_NUMBER, ANY_TEXT, NEXT, mapping, schema_of
 from telemetry.api.service import TheDomain, TheService
@@ -79,11 +79,11 @@ async def latest(
     """
     now = datetime.now(UTC)
     shown = service.zone(tz)
-    (after,) = decode(cursor, str) or ("",)
+    after, searched_from = _place(cursor) or ("", parse_instant("since", since, now))
     wanted = Wanted(
         domain,
         choose_metrics(domain, metric) or tuple(domain.metrics.values()),
-        parse_instant("since", since, now),
+        searched_from,
         device,
         zone,
         after,
@@ -96,9 +96,19 @@ async def latest(
         "tz": shown.key,
         "as_of": format_instant(now, shown),
         "since": format_instant(wanted.since, shown),
-        "next": encode([found[-1].device_id]) if len(found) == limit else None,
+        "next": _cursor(found[-1].device_id, searched_from) if len(found) == limit else None,
     }
     return json_response([_row(each, now, shown) for each in found], meta)
+
+
+def _place(cursor: str | None) -> tuple[str, datetime] | None:
+    """What a cursor continues: the last device, and since when the first page searched, for `-7d` is another by now."""
+    values = decode(cursor, str, int)
+    return None if values is None else (values[0], instant(values[1]))
+
+
+def _cursor(device_id: str, searched_from: datetime) -> str:
+    return encode([device_id, microseconds(searched_from)])
 
 
 def _row(found: Latest, now: datetime, shown: ZoneInfo) -> dict[str, Any]:

@@ -104,7 +104,7 @@ async def metrics(request: Request, service: TheService) -> Response:
 async def _refresh_imbalance(found: Metrics, service: Service) -> None:
     found.imbalance.clear()
     try:
-        async with service.pool.acquire(timeout=_WITHIN_S) as connection:
+        async with service.probe.acquire(timeout=_WITHIN_S) as connection:
             for domain, imbalance in await imbalances(connection, _WITHIN_S):
                 found.imbalance.labels(domain).set(imbalance)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, TelemetryError) as error:

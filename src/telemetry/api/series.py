@@ -29,7 +29,7 @@ from telemetry.query.parts import parts
 from telemetry.query.plan import Plan
 from telemetry.query.question import Asked, Question, understand
 from telemetry.query.series import Series, Streaming, answer
-from telemetry.query.spans import Span
+from telemetry.spans import Span
 
 router = APIRouter(prefix="/v1", tags=["series"], route_class=StrictRoute)
 

@@ -24,6 +24,7 @@ from telemetry.store.pool import create_pool
 LEEWAY_S = 5.0
 """A server that has not ended a statement so long after `api.statement_timeout` is not there any more."""
 READY_WITHIN_S = 5.0
+PROBES = 2
 
 log = structlog.get_logger()
 
@@ -34,7 +35,7 @@ class Service:
 
     Attributes:
         pool: what questions are asked over.
-        probe: one connection that no question can take, for `/readyz`.
+        probe: connections that no question can take, one for `/readyz` and one for `/metrics`.
         is_migrated: it was found in order once; a schema does not go back by itself.
     """
 
@@ -53,7 +54,7 @@ class Service:
         answer_within_s = settings.api.statement_timeout.total_seconds() + LEEWAY_S
         pool = await create_pool(settings, "api", answer_within_s=answer_within_s)
         return cls(
-            settings, registry, pool, await create_pool(settings, "probe", size=1, answer_within_s=READY_WITHIN_S)
+            settings, registry, pool, await create_pool(settings, "probe", size=PROBES, answer_within_s=READY_WITHIN_S)
         )
 
     def bound(self, precise: bool) -> Bound:

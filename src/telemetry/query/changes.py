@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 from telemetry.errors import InvalidQuery
 from telemetry.query.calendar import WINDOWS, Window, bucket_edges, parse_window
 from telemetry.query.database import Connection
+from telemetry.spans import QUARTER
 
-QUARTER = timedelta(minutes=15)
 ALLOWED = WINDOWS[WINDOWS.index("15m") :]
 _MOST = 1000
 """Buckets that are looked through at a time."""

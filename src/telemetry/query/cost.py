@@ -18,12 +18,12 @@ from telemetry.query.aggregates import Family
 from telemetry.query.database import Connection
 from telemetry.query.plan import Plan
 from telemetry.query.question import By
-from telemetry.query.spans import Span
+from telemetry.spans import QUARTER, Span
 
 KEPT_S = 60.0
 """Seconds for which what the database told of its sizes is believed."""
 
-_CELLS = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "1d": timedelta(days=1)}
+_CELLS = {"15m": QUARTER, "1h": timedelta(hours=1), "1d": timedelta(days=1)}
 _PARTS = "SELECT relation, starts, ends, rows FROM telemetry_row_estimates($1)"
 _DEVICES = """
 SELECT count(*) AS devices, count(interval_s) AS known, coalesce(sum(1 / interval_s), 0) AS per_second

@@ -11,7 +11,8 @@ DURATIONS = ("90s", "15m", "2h", "1d", "PT15M", "P1DT12H")
 
 _SHORT = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
 _ISO = re.compile(r"P(?=\d|T\d)(?:(\d{1,6})D)?(?:T(?=\d)(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,9})S)?)?", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+"""Of absolute time, as `timedelta` calls them."""
 _MOST = timedelta(days=36600)
 
 
@@ -22,7 +23,7 @@ def parse_duration(parameter: str, text: str) -> timedelta:
         InvalidQuery: it is none, nothing at all, or longer than a century.
     """
     if short := _SHORT.fullmatch(text):
-        amounts = {_UNITS[short[2]]: int(short[1])}
+        amounts = {UNITS[short[2]]: int(short[1])}
     elif iso := _ISO.fullmatch(text):
         names = ("days", "hours", "minutes", "seconds")
         amounts = {name: int(part) for name, part in zip(names, iso.groups(), strict=True) if part}

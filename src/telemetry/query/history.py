@@ -20,8 +20,8 @@ from telemetry.query.instants import EARLIEST, LATEST
 from telemetry.query.plan import Segment
 from telemetry.query.question import Question
 from telemetry.query.scope import Scope
-from telemetry.query.spans import Span
 from telemetry.query.sql import Statement, identifier, scanned
+from telemetry.spans import QUARTER, Span
 
 REACH = timedelta(days=31)
 """How long a state or a gauge lasts at the most, and how far around a range its neighbours are looked for."""
@@ -55,7 +55,7 @@ class Surroundings:
     def of(cls, question: Question, scope: Scope) -> Surroundings:
         """From a scope that has looked for late quarters up to the reach and a quarter around the range."""
         before = min((quarter for quarter in scope.late if quarter < question.start), default=None)
-        after = any(quarter > question.end - timedelta(minutes=15) for quarter in scope.late)
+        after = any(quarter > question.end - QUARTER for quarter in scope.late)
         return cls(before, after, scope.has_swaps, _gone(scope))
 
 
@@ -177,20 +177,12 @@ class History:
         chosen = "" if keys is None else f" AND device_key = ANY ({keys})"
         days, has_value = self._relation("1d"), f"{identifier(f'{self.metric.name}_count')} > 0"
         # The newest day that is wholly before the range and has a value bounds the search; without one, the values may
-        # lie in the day that the range begins in. Days that are far away are looked up only for who has none nearby.
+        # lie in the day that the range begins in.
         far_before = far_after = "NULL::timestamptz"
         if self._reach > REACH:
-            far_before = f"""(
-                SELECT bucket FROM {days} AS r
-                WHERE r.device_key = devices.device_key AND bucket <= {start} - {near} - {day} AND {has_value}
-                ORDER BY bucket DESC LIMIT 1
-            )"""
+            far_before = self._far_day(statement, keys, f"bucket <= {start} - {near} - {day}", "DESC")
         if self._reach > REACH and self.question.end + REACH <= self.question.now:
-            far_after = f"""(
-                SELECT bucket FROM {days} AS r
-                WHERE r.device_key = devices.device_key AND bucket >= {end} + {near} AND {has_value}
-                ORDER BY bucket LIMIT 1
-            )"""
+            far_after = self._far_day(statement, keys, f"bucket >= {end} + {near}", "ASC")
         return f"""
             days AS MATERIALIZED (
                 SELECT device_key,
@@ -203,17 +195,37 @@ class History:
                   AND {has_value}{chosen}
                 GROUP BY device_key
             ), bounds AS MATERIALIZED (
-                SELECT device_key,
-                       coalesce(
-                           before, least(CASE WHEN beginning THEN {start} - {day} END, {late_before}, {far_before})
-                       ) AS earliest,
-                       CASE WHEN {late_after} THEN {end} + {statement.add(self._reach, "interval")}
-                            ELSE greatest(after, CASE WHEN after > {end} THEN NULL ELSE {far_after} END) + {day}
-                       END AS latest
-                FROM devices LEFT JOIN days USING (device_key)
-                WHERE true{chosen}
+                SELECT * FROM (
+                    SELECT devices.device_key,
+                           coalesce(
+                               before, least(CASE WHEN beginning THEN {start} - {day} END, {late_before}, {far_before})
+                           ) AS earliest,
+                           CASE WHEN {late_after} THEN {end} + {statement.add(self._reach, "interval")}
+                                ELSE greatest(after, CASE WHEN after > {end} THEN NULL ELSE {far_after} END) + {day}
+                           END AS latest
+                    FROM devices LEFT JOIN days ON days.device_key = devices.device_key
+                    WHERE {"true" if keys is None else f"devices.device_key = ANY ({keys})"}
+                ) AS every
+                -- Most devices of other domains have neither; any of them may have reported here, if late.
+                WHERE earliest IS NOT NULL OR latest IS NOT NULL
             )
         """
+
+    def _far_day(self, statement: Statement, keys: str | None, when: str, order: str) -> str:
+        """The nearest day of a device that is further away than `REACH`.
+
+        Of all devices, it is looked up only for those of the domain and those that were seen here: most others never
+        were.
+        """
+        here = ""
+        if keys is None:
+            here = f" AND (devices.domain = {self._domain(statement)} OR days.device_key IS NOT NULL)"
+        return f"""(
+            SELECT bucket FROM {self._relation("1d")} AS r
+            WHERE r.device_key = devices.device_key AND {when}
+              AND {identifier(f"{self.metric.name}_count")} > 0{here}
+            ORDER BY bucket {order} LIMIT 1
+        )"""
 
     def _neighbours(self, statement: Statement) -> list[str]:
         start, end = self._range(statement)
@@ -227,6 +239,7 @@ class History:
                   AND r.time >= n.earliest AND r.time >= {start} - {reach} AND r.time < {start}
                 ORDER BY r.time DESC LIMIT 1
             ) AS p
+            WHERE n.earliest IS NOT NULL
             """,
             f"""
             SELECT n.device_key, p.* FROM bounds AS n CROSS JOIN LATERAL (
@@ -235,6 +248,7 @@ class History:
                   AND r.time < n.latest AND r.time < {end} + {reach}
                 ORDER BY r.time LIMIT 1
             ) AS p
+            WHERE n.latest IS NOT NULL
             """,
         ]
 

@@ -8,6 +8,7 @@ from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from telemetry.errors import InvalidQuery
+from telemetry.query.durations import UNITS
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -20,7 +21,6 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(?:([Zz])|([+ -])(\d{2}:\d{2}))", re.ASCII
 )
 _RELATIVE = re.compile(r"-(\d{1,9})([smhdw])", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def parse_instant(parameter: str, text: str, now: datetime) -> datetime:
@@ -86,7 +86,7 @@ def _relative(text: str, now: datetime) -> datetime | None:
     if match is None:
         return None
     try:
-        return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        return now - timedelta(**{UNITS[match[2]]: int(match[1])})
     except OverflowError:
         return datetime.min.replace(tzinfo=UTC)
 

@@ -16,9 +16,10 @@ from telemetry.errors import NotKept
 from telemetry.query.aggregates import Family
 from telemetry.query.history import REACH
 from telemetry.query.instants import format_instant
-from telemetry.query.plan import QUARTER, Plan, floor, needs_time
+from telemetry.query.plan import Plan, needs_time
 from telemetry.query.question import By, Question
 from telemetry.query.scope import Scope
+from telemetry.spans import QUARTER, floor
 
 _BEYOND = (Family.SPREAD, Family.TIME)
 _ROLLED_UP = ("avg", "min", "max", "sum", "count")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -21,9 +21,8 @@ from zoneinfo import ZoneInfo
 from telemetry.query.aggregates import NEEDS_TIME
 from telemetry.query.calendar import has_one_midnight, midnight
 from telemetry.query.question import By, Question
-from telemetry.query.spans import Span, joined, without
+from telemetry.spans import EPOCH, QUARTER, Span, floor, joined, without
 
-QUARTER = timedelta(minutes=15)
 MAX_SEGMENTS = 12
 """Per relation; beyond it, neighbours become one segment that skips what lies between them row by row."""
 
@@ -43,7 +42,6 @@ _WORTH_A_SCAN: Mapping[Relation, timedelta] = {
 """A gap between two spans beyond which skipping its rows costs more than a scan of its own, in a city of some size."""
 
 _FIXED: tuple[tuple[Relation, timedelta], ...] = (("1h", timedelta(hours=1)), ("15m", QUARTER))
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _HOUR = timedelta(hours=1)
 _LEAST = timedelta(microseconds=1)
@@ -156,7 +154,7 @@ def _usable_roll_ups(
     if question.window.unit != "second" and question.zone.key == city_zone:
         yield "1d", lambda instant: _day_cell(instant, question)
     for relation, width in _FIXED:
-        if not any((edge - _EPOCH) % width for edge in inner):
+        if not any((edge - EPOCH) % width for edge in inner):
             yield relation, _fixed_cell(width)
 
 
@@ -221,9 +219,4 @@ def _segments(relation: Relation, spans: Sequence[Span]) -> list[Segment]:
 
 
 def _is_multiple(instant: datetime, width: timedelta) -> bool:
-    return (instant - _EPOCH) % width == timedelta(0)
-
-
-def floor(instant: datetime, width: timedelta) -> datetime:
-    """The last multiple of a width at or before an instant, in UTC."""
-    return instant - (instant - _EPOCH) % width
+    return (instant - EPOCH) % width == timedelta(0)

@@ -70,7 +70,7 @@ class Merged:
     """Gathers what several statements say about the same buckets and groups.
 
     Attributes:
-        known: up to where the steps of every device in the answer are known; None where there are none.
+        known: up to where no reading to come can change the steps of any device; None where there are none.
     """
 
     question: Question

@@ -5,8 +5,9 @@ to the range, and the ranges of a year to the year:
 - a counter's increase is spread evenly over its step;
 - a gauge moves on a straight line from one reading to the next;
 - a state holds until the next reading, at the latest until now.
-The steps into and out of the range are taken in: the reading before it and the one after it are looked for up to
-`REACH` away. They are found by the daily roll-up, and in raw rows alone where it may not show them yet.
+The steps into and out of the range are taken in: the reading before it and the one after it are looked for, those of
+gauges and states up to `REACH` away, those of counters wherever they are. They are found by the daily roll-up, and in
+raw rows alone where it may not show them yet.
 
 What happens when a counter falls (v0 to v) depends on these two readings alone, so that every range tells the same:
 by at most the share that the metric tolerates it is a glitch and the fall counts as it is, negative, for the next step
@@ -50,9 +51,10 @@ def steps_statement(
 ) -> Statement:
     """The aggregates of a metric that belong to the families `change` and `time`; see `sql.ordered` for the form.
 
-    Of a counter: the aggregates, then the last reading (`known`) of that device of the group whose last reading is the
-    earliest, and the quality as a position in `QUALITIES`. Of a gauge: the same without the quality. Of a state:
-    seconds by word, and devices' shares by word added up, as JSON text.
+    Of a counter: the aggregates, then `known`, the same in all rows: the last reading of that device whose last reading
+    is the earliest, of all that a reading to come could still change; the end of the range where there is none. Then
+    the quality as a position in `QUALITIES`. Of a gauge: the same without the quality. Of a state: seconds by word, and
+    devices' shares by word added up, as JSON text.
     """
     statement, question, metric = Statement(), history.question, history.metric
     # A bucket that the range cuts is asked about as far as the range goes.
@@ -65,14 +67,15 @@ def steps_statement(
             steps = _changes(metric, question.reset, history.around.has_swaps)
             amount = "amount * seconds / whole"
             quality = "greatest(quality, CASE WHEN seconds < whole AND amount <> 0 THEN 1 ELSE 0 END) AS quality"
-            piece = f"{amount} AS amount, seconds, t1, {quality}"
+            piece = f"{amount} AS amount, seconds, {quality}"
         case Kind.GAUGE:
             steps = _lines(statement, question)
-            piece = "seconds * (v0 + (v - v0) * (waited + seconds / 2) / whole) AS amount, seconds, t1"
+            piece = "seconds * (v0 + (v - v0) * (waited + seconds / 2) / whole) AS amount, seconds"
         case Kind.STATE:
             steps = _holds(statement, question)
             piece = "v::text AS word, seconds"
-    combined = _combined(question, metric, aggregates)
+    known = "" if metric.kind is Kind.STATE else _known(statement, question, metric)
+    combined = _combined(question, metric, aggregates, known)
     combined = f"WITH {points}, {_pieces(steps, piece, placed, len(clipped) - 1)} {combined}"
     return ordered(statement, question.by, combined, _columns(metric, aggregates), limit)
 
@@ -165,7 +168,21 @@ def _pieces(steps: str, piece: str, edges: str, buckets: int) -> str:
     """
 
 
-def _combined(question: Question, metric: Metric, aggregates: Sequence[Aggregate]) -> str:
+def _known(statement: Statement, question: Question, metric: Metric) -> str:
+    """A device may have been silent since before the range: its next reading makes a step over all of it. Only of a
+    gauge, a reading that is too far away makes none.
+    """
+    end, is_open = statement.add(question.end, "timestamptz"), "true"
+    if metric.kind is Kind.GAUGE:
+        gap = statement.add(question.max_gap or REACH, "interval")
+        is_open = f"{statement.add(question.now, 'timestamptz')} < last + {gap}"
+    return f"""
+        (SELECT coalesce(min(last), {end}) FROM (SELECT max(time) AS last FROM points GROUP BY device_key) AS newest
+         WHERE last < {end} AND {is_open})
+    """
+
+
+def _combined(question: Question, metric: Metric, aggregates: Sequence[Aggregate], known: str) -> str:
     group, join = grouping(question.by)
     if metric.kind is Kind.STATE:
         return f"""
@@ -185,10 +202,9 @@ def _combined(question: Question, metric: Metric, aggregates: Sequence[Aggregate
     quality = ", max(quality) AS quality" if metric.kind is Kind.COUNTER else ""
     finals = [f"{final} AS v{position}" for position, final in enumerate(_finals(aggregates))]
     return f"""
-        SELECT r.bucket, {group} AS grp, {", ".join(finals)}, min(known) AS known{quality}
+        SELECT r.bucket, {group} AS grp, {", ".join(finals)}, {known} AS known{quality}
         FROM (
-            SELECT bucket, device_key, sum(amount) AS amount, sum(seconds) AS seconds,
-                   max(max(t1)) OVER (PARTITION BY device_key) AS known{quality}
+            SELECT bucket, device_key, sum(amount) AS amount, sum(seconds) AS seconds{quality}
             FROM pieces GROUP BY bucket, device_key
         ) AS r{join}
         GROUP BY 1, 2

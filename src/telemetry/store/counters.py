@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from telemetry.domains import Kind, Registry
+from telemetry.spans import Span
 
 _LONGEST_DAY = timedelta(hours=25)
 
@@ -43,9 +44,7 @@ async def install(database: asyncpg.Connection, registry: Registry) -> None:
             await database.execute("CALL telemetry_install_counters($1, $2::text[])", row["name"], counters)
 
 
-async def refresh(
-    database: asyncpg.Connection, domain: str, ranges: Iterable[tuple[datetime, datetime]], closed: datetime
-) -> None:
+async def refresh(database: asyncpg.Connection, domain: str, ranges: Iterable[Span], closed: datetime) -> None:
     """Refreshes the cells over ranges of quarters that were taken off `late_ranges`; to be called in that transaction.
 
     Args:

@@ -20,12 +20,12 @@ import structlog
 
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
+from telemetry.spans import QUARTER, of_quarters
 from telemetry.store import changes, counters, retention, roll_ups
 from telemetry.store.engine import recorded_engine
 from telemetry.store.failures import Failure, classify
 from telemetry.store.link import ANSWER_WITHIN_S
 from telemetry.store.pool import connection
-from telemetry.store.roll_ups import QUARTER, Ranges
 from telemetry.store.watch import watched
 
 log = structlog.get_logger()
@@ -149,7 +149,7 @@ class Upkeep:
         if began < self._next_open_refresh:
             return
         for domain in domains:
-            open_ranges = Ranges.of(await roll_ups.listed_quarters(self._database, domain, after=closed))
+            open_ranges = of_quarters(await roll_ups.listed_quarters(self._database, domain, after=closed))
             for start, end in open_ranges:
                 await self._database.execute("CALL telemetry_refresh_roll_ups($1, $2, $3)", domain, start, end)
         self._next_open_refresh = time.monotonic() + (time.monotonic() - began) / OPEN_SHARE

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import asyncpg
 
+from telemetry.spans import QUARTER, Span, joined, of_quarters
 from telemetry.store import counters
 from telemetry.store.changes import note
 
-QUARTER = timedelta(minutes=15)
 HOUR = timedelta(hours=1)
 
 _WATERMARK = """
@@ -20,26 +20,6 @@ SELECT greatest(
 FROM _timescaledb_catalog.continuous_agg
 WHERE user_view_name = $1
 """
-
-
-class Ranges(list[tuple[datetime, datetime]]):
-    """Half-open, disjoint ranges in rising order."""
-
-    @classmethod
-    def of(cls, quarters: Iterable[datetime]) -> Ranges:
-        """Neighbouring quarters joined into ranges."""
-        return cls.joined((quarter, quarter + QUARTER) for quarter in quarters)
-
-    @classmethod
-    def joined(cls, ranges: Iterable[tuple[datetime, datetime]]) -> Ranges:
-        """Ranges in rising order, those that touch or overlap joined."""
-        result = cls()
-        for start, end in sorted(ranges):
-            if result and start <= result[-1][1]:
-                result[-1] = (result[-1][0], max(end, result[-1][1]))
-            else:
-                result.append((start, end))
-        return result
 
 
 async def listed_quarters(database: asyncpg.Connection, domain: str, *, after: datetime) -> list[datetime]:
@@ -57,7 +37,7 @@ async def refresh_postgres(database: asyncpg.Connection, domain: str, closed: da
     """
     async with database.transaction():
         quarters = await _take(database, domain, closed)
-        for start, end in Ranges.of(quarters):
+        for start, end in of_quarters(quarters):
             await database.execute("CALL telemetry_refresh_roll_ups($1, $2, $3)", domain, start, end)
         await _settle(database, domain, quarters, closed, closed_until)
     return len(quarters)
@@ -88,7 +68,7 @@ async def _settle(
     database: asyncpg.Connection, domain: str, quarters: Collection[datetime], closed: datetime, closed_until: datetime
 ) -> None:
     """What both engines do in the transaction that takes quarters off the list."""
-    await counters.refresh(database, domain, Ranges.of(quarters), closed)
+    await counters.refresh(database, domain, of_quarters(quarters), closed)
     await note(database, domain, quarters, closed_until)
     await counters.cover(database, domain)
 
@@ -96,26 +76,26 @@ async def _settle(
 async def _refresh_aggregates(database: asyncpg.Connection, domain: str, listed: Iterable[datetime]) -> None:
     """Refreshes around the quarters; an hour or a day that is still open is left to the aggregate's real-time part."""
     zone = ZoneInfo(await database.fetchval("SELECT value FROM telemetry_meta WHERE key = 'timezone'"))
-    quarters = Ranges.of(sorted(listed))
+    quarters = of_quarters(listed)
     now = datetime.now(UTC)
     for width, cells in (
         ("15m", quarters),
         ("1h", _around_hours(quarters)),
         ("1d", _around_days(quarters, zone)),
     ):
-        closed_cells = Ranges.joined(cell for cell in cells if cell[1] <= now)
+        closed_cells = joined(cell for cell in cells if cell[1] <= now)
         await _refresh_aggregate(database, f"{domain}_{width}", closed_cells)
 
 
-async def _refresh_aggregate(database: asyncpg.Connection, name: str, ranges: Ranges) -> None:
+async def _refresh_aggregate(database: asyncpg.Connection, name: str, ranges: Sequence[Span]) -> None:
     """Refreshes a continuous aggregate over ranges of whole cells.
 
     Its real-time part begins at the watermark, which a refresh moves to its own end. Cells in between that were open
     when their quarters left the list would vanish from sight, so they are refreshed with the ranges behind them.
     """
     watermark = await database.fetchval(_WATERMARK, name)
-    seen = Ranges(each for each in ranges if each[1] <= watermark)
-    beyond = Ranges(each for each in ranges if each[1] > watermark)
+    seen = [each for each in ranges if each[1] <= watermark]
+    beyond = [each for each in ranges if each[1] > watermark]
     if beyond:
         seen.append((min(watermark, beyond[0][0]), beyond[-1][1]))
     for start, end in seen:
@@ -147,7 +127,7 @@ async def _compact(database: asyncpg.Connection, domain: str) -> None:
     )
 
 
-def _around_hours(ranges: Ranges) -> Iterator[tuple[datetime, datetime]]:
+def _around_hours(ranges: Sequence[Span]) -> Iterator[Span]:
     for start, end in ranges:
         first = start.replace(minute=0, second=0, microsecond=0)
         last = (end - QUARTER).replace(minute=0, second=0, microsecond=0)
@@ -156,7 +136,7 @@ def _around_hours(ranges: Ranges) -> Iterator[tuple[datetime, datetime]]:
             first += HOUR
 
 
-def _around_days(ranges: Ranges, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
+def _around_days(ranges: Sequence[Span], zone: ZoneInfo) -> Iterator[Span]:
     for start, end in ranges:
         day = start.astimezone(zone).date()
         while day <= (end - QUARTER).astimezone(zone).date():

@@ -107,3 +107,21 @@ async def test_requests_are_counted_by_route_not_by_path(client: httpx.AsyncClie
     assert 'telemetry_http_requests_total{method="GET",route="/v1/devices/{device_id}",status="404"} 2.0' in text
     assert 'telemetry_http_requests_total{method="",route="",status="404"} 2.0' in text
     assert "nowhere" not in text
+
+
+@pytest.mark.asyncio
+async def test_metrics_of_the_ledger_are_there_while_questions_have_every_connection(
+    settings: Settings, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("INSERT INTO ledger VALUES (now(), 'lighting', 'w', 'received', 3)")
+    one = settings.model_copy(update={"database": settings.database.model_copy(update={"pool_size": 1})})
+    app = create_app(one)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        app.state.service.connection(),
+    ):
+        # Beside each other, for neither waits for the other one's connection.
+        (metrics, ready) = await asyncio.gather(client.get("/metrics"), client.get("/readyz"))
+    assert 'telemetry_ledger_imbalance{domain="lighting"} 3.0' in metrics.text
+    assert ready.status_code == 200

@@ -99,3 +99,16 @@ async def test_latest_filters_and_pages(client: httpx.AsyncClient, city: City) -
             break
         cursor = {"cursor": answer["meta"]["next"]}
     assert seen == ["lamp-1", "lamp-2", "lamp-3", "lamp-4"]
+
+
+@pytest.mark.asyncio
+async def test_page_searches_from_where_the_first_one_did_whatever_time_it_is(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    await city.add([Row(age(minutes=50), device, {"power_w": 1.0}) for device in city.devices])
+    first = (await client.get("/v1/lighting/latest", params={"since": "-1h", "limit": 3})).json()
+    # As if the client had taken its time: an hour before now is later by then.
+    moved = {"since": "-15m", "limit": 3, "cursor": first["meta"]["next"]}
+    second = (await client.get("/v1/lighting/latest", params=moved)).json()
+    assert [row["values"]["power_w"]["value"] for row in first["data"] + second["data"]] == [1.0] * 4
+    assert second["meta"]["since"] == first["meta"]["since"]

@@ -328,6 +328,43 @@ async def test_gauges_over_time_say_how_far_they_are_settled_and_rows_have_no_ne
     assert await settled_until(client, "power_w", agg="avg") is None
 
 
+@pytest.mark.asyncio
+async def test_device_that_is_silent_since_before_the_range_holds_it_up(client: httpx.AsyncClient, city: City) -> None:
+    """Its next reading tells what its counter gained all the time, within the range as well."""
+    await add(city, {-30: 10.0}, device=1, metric="energy_kwh")
+    await add(city, {0: 100.0, 6: 160.0}, metric="energy_kwh")
+    assert await settled_until(client, "energy_kwh") == "2026-11-19T06:00:00+00:00"
+    assert await settled_until(client, "energy_kwh", device="lamp-1") == "2026-11-20T17:00:00+00:00"
+    before = await ask(client, metric="energy_kwh")
+    await add(city, {30: 40.0}, device=1, metric="energy_kwh")
+    assert await settled_until(client, "energy_kwh") == "2026-11-20T17:00:00+00:00"
+    after = await ask(client, metric="energy_kwh")
+    assert [row["increase"] for row in before] == pytest.approx([10.0] * 5)
+    assert [row["increase"] for row in after] == pytest.approx([10.5] * 5)
+
+
+@pytest.mark.asyncio
+async def test_device_with_a_single_reading_holds_up_what_is_behind_it(client: httpx.AsyncClient, city: City) -> None:
+    await add(city, {0: 100.0, 6: 160.0}, metric="energy_kwh")
+    await add(city, {2: 10.0}, device=1, metric="energy_kwh")
+    assert await settled_until(client, "energy_kwh") == "2026-11-20T14:00:00+00:00"
+
+
+@pytest.mark.asyncio
+async def test_reading_that_would_be_too_far_away_holds_nothing_up(client: httpx.AsyncClient, city: City) -> None:
+    await add(city, {-1: 1.0, 1: 2.0})
+    await add(city, {-1: 1.0, 3: 2.0, 3.5: 3.0}, device=1)
+    asked = {"agg": "integral", "by": "device"}
+    assert await settled_until(client, "power_w", **asked) == "2026-11-20T13:00:00+00:00"
+    assert await settled_until(client, "power_w", **asked, max_gap="5h") == "2026-11-20T17:00:00+00:00"
+    # For a counter no reading is too far away: what it gained meanwhile was gained within the range as well.
+    old = {"start": "2026-09-20T12:00:00Z", "end": "2026-09-20T17:00:00Z"}
+    await add(city, {-61 * 24: 1.0, -61 * 24 + 1: 2.0}, metric="energy_kwh")
+    assert await settled_until(client, "energy_kwh", **old) == "2026-09-20T13:00:00+00:00"
+    await add(city, {0: 3.0}, metric="energy_kwh")
+    assert await settled_until(client, "energy_kwh", **old) == "2026-09-20T17:00:00+00:00"
+
+
 async def settled_until(client: httpx.AsyncClient, metric: str, **parameters: Any) -> Any:
     answer = await client.get("/v1/lighting/series", params={**RANGE, "metric": metric, **parameters})
     return answer.json()["meta"]["settled_until"]

@@ -13,7 +13,8 @@ import pytest
 
 from telemetry.errors import InvalidQuery
 from telemetry.query.calendar import bucket_edges, parse_window
-from telemetry.query.changes import QUARTER, Change, Noted, changed_buckets, parse_changes_window
+from telemetry.query.changes import Change, Noted, changed_buckets, parse_changes_window
+from telemetry.spans import QUARTER
 
 PARIS = ZoneInfo("Europe/Paris")
 NOON = datetime(2026, 3, 28, 12, tzinfo=UTC)

@@ -17,11 +17,10 @@ from telemetry.query.database import snapshot
 from telemetry.query.plan import Plan
 from telemetry.query.question import Asked, Question, understand
 from telemetry.query.series import answer
-from telemetry.query.spans import Span
 from telemetry.settings import Settings
+from telemetry.spans import Span
 from telemetry.store import devices as registry
 from telemetry.store.maintain import run_once
-from telemetry.store.roll_ups import Ranges
 
 FAST = [registry.Device(f"lamp-{number}", "lighting", zone="North", interval_s=60) for number in range(8)]
 SLOW = [registry.Device(f"box-{number}", "lighting", zone="South", interval_s=900) for number in range(8)]
@@ -62,10 +61,10 @@ async def cost(connection: asyncpg.Connection, question: Question, max_rows: int
 async def read(connection: asyncpg.Connection, plan: Plan) -> int:
     """The rows that the statements of a plan look at, counted."""
     question = plan.question
-    scans = [(each.relation, Ranges(each.spans)) for each in plan.segments] * (1 + question.coverage)
-    scans += [(each.relation, Ranges(each.spans)) for each in plan.changes] * len(question.chosen(Family.CHANGE))
+    scans = [(each.relation, each.spans) for each in plan.segments] * (1 + question.coverage)
+    scans += [(each.relation, each.spans) for each in plan.changes] * len(question.chosen(Family.CHANGE))
     others = bool(question.chosen(Family.SPREAD)) + len(question.chosen(Family.TIME))
-    scans += [("readings", Ranges([(question.start, question.end)]))] * others
+    scans += [("readings", ((question.start, question.end),))] * others
     return sum([await counted(connection, question, relation, spans) for relation, spans in scans])
 
 

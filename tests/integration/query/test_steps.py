@@ -19,6 +19,7 @@ from telemetry.query.history import REACH
 from telemetry.query.question import Asked, Question, understand
 from telemetry.settings import Settings
 from telemetry.store import meter_swaps
+from telemetry.store.devices import Device
 from telemetry.store.maintain import run_once
 from telemetry.store.meter_swaps import Swap
 from tests.integration.query.asking import DEVICES, ask
@@ -243,6 +244,22 @@ async def test_buckets_add_up_to_the_range(connection: asyncpg.Connection, light
         ).points
     ]
     assert sum(parts) == pytest.approx(whole.points[0].values[0], rel=1e-9)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("refreshed", [False, True])
+async def test_device_that_is_at_home_elsewhere_steps_into_the_range_and_out_of_it(
+    connection: asyncpg.Connection, settings: Settings, lighting: Domain, refreshed: bool
+) -> None:
+    """Whether the roll-ups know that it reports here or not."""
+    guest = Device("guest", "energy")
+    city = City(connection, "lighting", [*DEVICES, guest, Device("meter", "energy")])
+    await city.register()
+    await city.add(Row(NOON + timedelta(hours=at), guest, {"energy_kwh": 100.0 + at}) for at in (-40, 40))
+    if refreshed:
+        await run_once(settings)
+    (point,) = (await ask(connection, question(lighting, metric=["energy_kwh"], window="1w"))).points
+    assert point.values == [pytest.approx(24.0)]
 
 
 def made(chance: random.Random, share: float, city: City) -> Iterator[Row]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from telemetry.errors import InvalidQuery
 from telemetry.query.durations import parse_duration
+from telemetry.query.instants import parse_instant
+from telemetry.settings import parse_duration as read_by_settings
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,12 @@ from telemetry.query.durations import parse_duration
 )
 def test_duration_is_read(text: str, wanted: timedelta) -> None:
     assert parse_duration("max_gap", text) == wanted
+
+
+@pytest.mark.parametrize("text", ["90s", "15m", "2h", "7d", "1w"])
+def test_short_duration_means_the_same_in_questions_and_in_settings(text: str) -> None:
+    assert parse_duration("max_gap", text) == read_by_settings(text)
+    assert timedelta(0) < NOON - parse_instant("start", f"-{text}", NOON) == read_by_settings(text)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from telemetry.domains import load_domains
 from telemetry.query.calendar import bucket_edges
 from telemetry.query.plan import MAX_SEGMENTS, Plan, Segment, make_plan
 from telemetry.query.question import Asked, understand
-from telemetry.query.spans import joined, without
+from telemetry.spans import joined, without
 
 NOW = datetime(2026, 11, 24, 15, 20, tzinfo=UTC)
 LIGHTING = load_domains()["lighting"]

@@ -1,11 +1,26 @@
-"""Half-open spans of time, disjoint and in rising order, as lists."""
+"""Half-open spans of time, disjoint and in rising order, as lists; and the quarters of an hour below them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+
+QUARTER = timedelta(minutes=15)
+"""The narrowest cell of a roll-up: what is late, closed or changed is so by quarters of an hour."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Span = tuple[datetime, datetime]
+
+
+def floor(instant: datetime, width: timedelta) -> datetime:
+    """The last multiple of a width at or before an instant, in UTC."""
+    return instant - (instant - EPOCH) % width
+
+
+def of_quarters(quarters: Iterable[datetime]) -> list[Span]:
+    """Quarters of an hour by their starts, neighbours joined."""
+    return joined((quarter, quarter + QUARTER) for quarter in quarters)
 
 
 def joined(spans: Iterable[Span], gap: timedelta = timedelta(0)) -> list[Span]:
