@@ -20,6 +20,7 @@ from telemetry.ingest.parcel import Kept
 from telemetry.ingest.routes import Route, Routes, Sort
 from telemetry.settings import IngestSettings, format_duration
 from telemetry.store.batch import Batch, Part, Readings, Source, quarantined
+from telemetry.store.keys import unregistered
 from telemetry.store.layout import MICROSECOND, SECOND_US, Entry
 
 _PAUSE_EVERY: Final = 500
@@ -172,11 +173,7 @@ class Preparation:
         route, said = good.route, good.said
         assert route.sort is not None
         if route.device_key is None:
-            fault = Rejected(
-                Reason.UNKNOWN_DEVICE,
-                f"the device {route.device_id} is not registered; register it with PUT /v1/devices/{{id}} or "
-                "telemetry import, or set ingest.unknown_devices to auto",
-            )
+            fault = Rejected(Reason.UNKNOWN_DEVICE, unregistered(route.device_id))
             self._refuse(batch, route, good.source, good.received_us, fault)
             return
         filled = said.metrics | ({"attributes": attributes(said.extra)} if said.extra else {})

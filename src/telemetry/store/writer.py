@@ -9,6 +9,7 @@ connection therefore asks for the last id first, when no older connection of our
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final, TypeAlias
@@ -17,6 +18,7 @@ from uuid import UUID
 import asyncpg
 
 from telemetry.settings import Settings
+from telemetry.store import keys
 from telemetry.store.allowance import Allowance, Choice
 from telemetry.store.batch import DUPLICATE, RECEIVED, Batch, Quarantined
 from telemetry.store.binary import POSTGRES_EPOCH_US
@@ -55,7 +57,8 @@ class Writer:
 
     Args:
         worker: name in the ledger; the client id of its MQTT session. Two processes of that name never write at once.
-        on_connect: called with each new connection, when what is remembered of the database may be wrong.
+        on_connect: called when keys of devices that are remembered may be wrong: with each new connection, and when a
+            device was removed.
         allowance: how much of what is refused leaves its bytes in quarantine; that of the settings if None.
 
     Attributes:
@@ -68,6 +71,9 @@ class Writer:
         self._worker = worker
         self._allowance = allowance or Allowance(settings.ingest.quarantine_per_device)
         self._on_connect = on_connect
+        self._registers = settings.ingest.unknown_devices == "auto"
+        self._removals = 0
+        self._forgot_at = 0.0
         self._link = Link(settings, "ingest", self._prepare)
         self._days: set[tuple[str, int]] = set()
         self._in_doubt: tuple[UUID, Counts, Choice] | None = None
@@ -108,7 +114,8 @@ class Writer:
     async def _prepare(self, database: asyncpg.Connection) -> None:
         # After a failover it may be a server that knows less than the one before.
         self._days.clear()
-        self._on_connect()
+        self._removals = await keys.keep(database)
+        self._forget()
         await database.set_type_codec(
             "timestamptz", schema="pg_catalog", encoder=_encode_time, decoder=_decode_time, format="tuple"
         )
@@ -130,6 +137,11 @@ class Writer:
                 "give each an mqtt.client_id of its own"
             )
         self._committed = await database.fetchval("SELECT batch FROM ingest_commits WHERE worker = $1", self._worker)
+
+    def _forget(self) -> None:
+        """Has the keys of devices looked up anew; batches that were begun before are looked at in `_keep_devices`."""
+        self._on_connect()
+        self._forgot_at = time.monotonic()
 
     async def _settle(self, database: asyncpg.Connection, batch: Batch) -> Counts:
         if (counts := self._committed_before(batch)) is not None:
@@ -170,6 +182,7 @@ class Writer:
         transaction = database.transaction()
         await transaction.start()
         try:
+            await self._keep_devices(database, batch)
             counts, refused = await store(database, batch)
             refused = [*batch.refused, *refused]
             for each in refused:
@@ -193,6 +206,15 @@ class Writer:
         self._in_doubt = None
         self._allowance.charge(choice)
         return counts
+
+    async def _keep_devices(self, database: asyncpg.Connection, batch: Batch) -> None:
+        """Makes sure that the batch's keys are those of its devices, and stay so until the transaction ends."""
+        removals = await keys.keep(database)
+        if removals != self._removals:
+            self._removals = removals
+            self._forget()
+        if batch.began <= self._forgot_at:
+            await keys.renew(database, batch, register=self._registers)
 
     async def _account(
         self,
