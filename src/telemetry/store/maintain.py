@@ -24,6 +24,7 @@ from telemetry.store import changes, counters, roll_ups
 from telemetry.store.engine import recorded_engine
 from telemetry.store.failures import Failure, classify
 from telemetry.store.link import ANSWER_WITHIN_S
+from telemetry.store.partitions import drop_partitions
 from telemetry.store.pool import connection
 from telemetry.store.roll_ups import QUARTER, Ranges
 from telemetry.store.watch import watched
@@ -154,11 +155,7 @@ class Upkeep:
 
     async def _drop_partitions(self, domains: Iterable[str]) -> list[str]:
         before = datetime.now(UTC) - self._settings.retention.readings
-        dropped: list[str] = []
-        for domain in domains:
-            rows = await self._database.fetch("SELECT telemetry_drop_partitions($1, $2) AS name", domain, before)
-            dropped += [row["name"] for row in rows]
-        return dropped
+        return [name for domain in domains for name in await drop_partitions(self._database, domain, before)]
 
     async def _delete_what_was_noted(self) -> int:
         """Clocks and quarantine are kept equally long; returns how many entries of quarantine are deleted."""
