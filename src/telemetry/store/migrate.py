@@ -6,10 +6,13 @@ would no longer be the sum of its migrations. The engine and the time zone are d
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import asyncpg
+import structlog
 
 from telemetry.domains import Registry, load_domains
 from telemetry.errors import ConfigurationError, MigrationError
@@ -20,8 +23,16 @@ from telemetry.store.engine import Engine, decide_engine, recorded_engine
 from telemetry.store.migrations import Migration, find_migrations
 from telemetry.store.pool import connection
 
+log = structlog.get_logger()
+
 LOCK = 0x7E1E_0001
 """Key of the advisory lock that only one runner holds."""
+
+_LOCK_PATIENCE: Final = "2s"
+"""What waits for a lock on a table that somebody reads makes everybody wait who comes later, ingest above all."""
+_PAUSE_S: Final = 1.0
+_PATIENCE_S: Final = 1800.0
+"""Twice as long as an answer may be streamed."""
 
 
 @dataclass(frozen=True)
@@ -137,19 +148,37 @@ async def _refuse_another_zone(database: asyncpg.Connection, settings: Settings)
 
 
 async def _apply(database: asyncpg.Connection, migration: Migration) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return await _land(database, migration)
+        except asyncpg.LockNotAvailableError as error:
+            if not migration.transactional or time.monotonic() > deadline:
+                raise _failed(migration, error) from error
+            log.warning(
+                "migration_waits",
+                detail="Somebody uses a table that the migration needs alone; it is tried again.",
+                migration=migration.version,
+            )
+        except asyncpg.PostgresError as error:
+            raise _failed(migration, error) from error
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _land(database: asyncpg.Connection, migration: Migration) -> None:
     record = "INSERT INTO telemetry_migrations (version, checksum) VALUES ($1, $2)"
-    try:
-        if migration.transactional:
-            async with database.transaction():
-                await database.execute(migration.sql)
-                await database.execute(record, migration.version, migration.checksum)
-        else:
+    if migration.transactional:
+        async with database.transaction():
+            await database.execute(f"SET LOCAL lock_timeout = '{_LOCK_PATIENCE}'")
             await database.execute(migration.sql)
             await database.execute(record, migration.version, migration.checksum)
-    except asyncpg.PostgresError as error:
-        raise MigrationError(
-            f"{migration.path.name}: {error} (SQLSTATE {error.sqlstate}); nothing of it landed"
-        ) from error
+    else:
+        await database.execute(migration.sql)
+        await database.execute(record, migration.version, migration.checksum)
+
+
+def _failed(migration: Migration, error: asyncpg.PostgresError) -> MigrationError:
+    return MigrationError(f"{migration.path.name}: {error} (SQLSTATE {error.sqlstate}); nothing of it landed")
 
 
 async def _apply_policies(database: asyncpg.Connection, settings: Settings) -> None:
