@@ -16,12 +16,6 @@ from telemetry.store.copy import device_of
 from telemetry.store.layout import DEVICE_KEY, RECEIVED_AT, SOURCE, Entry
 
 
-async def keep(database: asyncpg.Connection) -> int:
-    """Keeps every device until the transaction ends; returns how often devices were removed before it."""
-    removals: int = await database.fetchval("SELECT telemetry_keep_devices()")
-    return removals
-
-
 async def renew(database: asyncpg.Connection, batch: Batch, *, register: bool) -> None:
     """Gives the readings of a batch the keys that are good in this transaction, which keeps the devices.
 

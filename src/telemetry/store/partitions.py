@@ -24,7 +24,8 @@ _MARK: Final = "Readings older than retention.readings; telemetry maintain drops
 async def drop_partitions(database: asyncpg.Connection, domain: str, before: datetime) -> list[str]:
     """Drops the partitions that ended before the instant, as far as nobody reads them; returns their names.
 
-    To be called outside a transaction. It may be interrupted anywhere: the next call goes on.
+    None is dropped while a reading of that time is not in the roll-ups. To be called outside a transaction. It may be
+    interrupted anywhere: the next call goes on.
     """
     expired = await database.fetch("SELECT * FROM telemetry_expired_partitions($1, $2, $3)", domain, before, _MARK)
     if not expired:
@@ -32,6 +33,9 @@ async def drop_partitions(database: asyncpg.Connection, domain: str, before: dat
     dropped: list[str] = []
     await database.execute(f"SET lock_timeout = '{_PATIENCE}'")
     try:
+        # In a transaction of its own: batches wait for its end.
+        if not await database.fetchval("SELECT telemetry_forget_raw($1, $2)", domain, expired[-1]["ends"]):
+            expired = []
         for name, _, state in expired:
             await _drop(database, f"{domain}_readings", name, state)
             dropped.append(name)

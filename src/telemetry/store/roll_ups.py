@@ -10,6 +10,7 @@ import asyncpg
 
 from telemetry.store import counters
 from telemetry.store.changes import note
+from telemetry.store.raw import raw_from
 
 QUARTER = timedelta(minutes=15)
 HOUR = timedelta(hours=1)
@@ -96,7 +97,9 @@ async def _settle(
 async def _refresh_aggregates(database: asyncpg.Connection, domain: str, listed: Iterable[datetime]) -> None:
     """Refreshes around the quarters; an hour or a day that is still open is left to the aggregate's real-time part."""
     zone = ZoneInfo(await database.fetchval("SELECT value FROM telemetry_meta WHERE key = 'timezone'"))
-    quarters = Ranges.of(sorted(listed))
+    # A refresh over dropped chunks would take what they held from the aggregate, too.
+    since = await raw_from(database, domain)
+    quarters = Ranges.of(sorted(quarter for quarter in listed if since is None or quarter >= since))
     now = datetime.now(UTC)
     for width, cells in (
         ("15m", quarters),

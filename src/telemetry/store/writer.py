@@ -18,7 +18,7 @@ from uuid import UUID
 import asyncpg
 
 from telemetry.settings import Settings
-from telemetry.store import keys
+from telemetry.store import keys, raw
 from telemetry.store.allowance import Allowance, Choice
 from telemetry.store.batch import DUPLICATE, RECEIVED, Batch, Quarantined
 from telemetry.store.binary import POSTGRES_EPOCH_US
@@ -73,6 +73,7 @@ class Writer:
         self._on_connect = on_connect
         self._registers = settings.ingest.unknown_devices == "auto"
         self._removals = 0
+        self._raw_from_us: dict[str, int] = {}
         self._forgot_at = 0.0
         self._link = Link(settings, "ingest", self._prepare)
         self._days: set[tuple[str, int]] = set()
@@ -114,11 +115,11 @@ class Writer:
     async def _prepare(self, database: asyncpg.Connection) -> None:
         # After a failover it may be a server that knows less than the one before.
         self._days.clear()
-        self._removals = await keys.keep(database)
-        self._forget()
         await database.set_type_codec(
             "timestamptz", schema="pg_catalog", encoder=_encode_time, decoder=_decode_time, format="tuple"
         )
+        self._removals, self._raw_from_us = await _begin(database)
+        self._forget()
         # A server that is set to forget commits in a crash must not do so with what we acknowledge.
         await database.execute(
             """
@@ -139,7 +140,7 @@ class Writer:
         self._committed = await database.fetchval("SELECT batch FROM ingest_commits WHERE worker = $1", self._worker)
 
     def _forget(self) -> None:
-        """Has the keys of devices looked up anew; batches that were begun before are looked at in `_keep_devices`."""
+        """Has the keys of devices looked up anew; batches that were begun before are looked at once more."""
         self._on_connect()
         self._forgot_at = time.monotonic()
 
@@ -147,14 +148,17 @@ class Writer:
         if (counts := self._committed_before(batch)) is not None:
             return counts
         quarters = list(batch.quarters())
+        if self._reaches_too_far_back(quarters):
+            raw.refuse_older(batch, self._raw_from_us)
+            quarters = list(batch.quarters())
         await self._ensure_partitions(database, quarters)
         if not self._expect_known and not batch.repeats:
             try:
-                return await self._transaction(database, batch, quarters, store_new)
+                return await self._transaction(database, batch, store_new)
             except Exception as error:
                 if classify(error) is not Failure.ROW:
                     raise
-        counts = await self._transaction(database, batch, quarters, store_carefully)
+        counts = await self._transaction(database, batch, store_carefully)
         # Redelivery after a crash comes in many batches; there is no use in failing on each of them first.
         self._expect_known = any(outcome == DUPLICATE for _, outcome in counts)
         return counts
@@ -176,13 +180,15 @@ class Writer:
             await ensure_partitions(database, domain, [(EPOCH + timedelta(days=day)).date()])
             self._days.add((domain, day))
 
-    async def _transaction(
-        self, database: asyncpg.Connection, batch: Batch, quarters: Quarters, store: Store
-    ) -> Counts:
+    def _reaches_too_far_back(self, quarters: Quarters) -> bool:
+        known = self._raw_from_us
+        return any(domain in known and quarter < known[domain] for domain, quarter in quarters)
+
+    async def _transaction(self, database: asyncpg.Connection, batch: Batch, store: Store) -> Counts:
         transaction = database.transaction()
         await transaction.start()
         try:
-            await self._keep_devices(database, batch)
+            quarters = await self._begin_batch(database, batch)
             counts, refused = await store(database, batch)
             refused = [*batch.refused, *refused]
             for each in refused:
@@ -207,14 +213,22 @@ class Writer:
         self._allowance.charge(choice)
         return counts
 
-    async def _keep_devices(self, database: asyncpg.Connection, batch: Batch) -> None:
-        """Makes sure that the batch's keys are those of its devices, and stay so until the transaction ends."""
-        removals = await keys.keep(database)
+    async def _begin_batch(self, database: asyncpg.Connection, batch: Batch) -> Quarters:
+        """Makes sure that devices and raw readings are as the batch takes them to be, and stay so until the end.
+
+        Returns what quarters the batch touches.
+        """
+        removals, self._raw_from_us = await _begin(database)
         if removals != self._removals:
             self._removals = removals
             self._forget()
         if batch.began <= self._forgot_at:
             await keys.renew(database, batch, register=self._registers)
+        quarters = list(batch.quarters())
+        if self._reaches_too_far_back(quarters):
+            raw.refuse_older(batch, self._raw_from_us)
+            quarters = list(batch.quarters())
+        return quarters
 
     async def _account(
         self,
@@ -239,6 +253,14 @@ class Writer:
             [readings for _, readings in entries],
             timeout=PATIENCE_S,
         )
+
+
+async def _begin(database: asyncpg.Connection) -> tuple[int, dict[str, int]]:
+    """How often devices were removed, and by domain from when on raw readings are kept; both stay so until the end."""
+    row = await database.fetchrow("SELECT * FROM telemetry_begin_batch()", timeout=PATIENCE_S)
+    assert row is not None
+    removals, domains, raw_from_us = row
+    return removals, dict(zip(domains or (), raw_from_us or (), strict=True))
 
 
 def _encode_time(us: int) -> tuple[int]:

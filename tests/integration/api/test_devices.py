@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from telemetry.store import devices as registry
-from telemetry.store import keys
 from telemetry.store.maintain import ensure_partitions
 from tests.integration.query.rows import City, Row
 
@@ -149,7 +148,7 @@ async def test_device_is_not_removed_under_a_reading_that_is_being_committed(
     await ensure_partitions(connection, "waste", [datetime.now(UTC).date()])
     transaction = connection.transaction()
     await transaction.start()
-    await keys.keep(connection)
+    await connection.execute("SELECT telemetry_begin_batch()")
     removal = asyncio.create_task(client.delete("/v1/devices/bin-7"))
     while not await connection.fetchval(WAITING):
         await asyncio.sleep(0.01)
@@ -172,6 +171,6 @@ async def test_removal_that_a_batch_holds_up_for_too_long_gives_up(
     monkeypatch.setattr(registry, "_PATIENCE_S", 1)
     await client.put("/v1/devices/bin-7", json=BODY)
     async with connection.transaction():
-        await keys.keep(connection)
+        await connection.execute("SELECT telemetry_begin_batch()")
         assert (await client.delete("/v1/devices/bin-7")).status_code == 503
     assert (await client.delete("/v1/devices/bin-7")).status_code == 204
