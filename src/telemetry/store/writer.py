@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from telemetry.settings import Settings
 from telemetry.store import keys, raw
@@ -28,6 +29,8 @@ from telemetry.store.failures import Failure, classify
 from telemetry.store.layout import DAY_US, EPOCH, HOUR_US
 from telemetry.store.link import Link, Occupied
 from telemetry.store.maintain import ensure_partitions
+
+log = structlog.get_logger()
 
 Quarters: TypeAlias = Sequence[tuple[str, int]]
 """Domains and quarters of an hour (in µs since 1970) that a batch touches."""
@@ -177,7 +180,11 @@ class Writer:
     async def _ensure_partitions(self, database: asyncpg.Connection, quarters: Quarters) -> None:
         days = {(domain, quarter // DAY_US) for domain, quarter in quarters}
         for domain, day in days - self._days:
-            await ensure_partitions(database, domain, [(EPOCH + timedelta(days=day)).date()])
+            try:
+                await ensure_partitions(database, domain, [(EPOCH + timedelta(days=day)).date()])
+            except asyncpg.CheckViolationError as error:
+                # Somebody has added a default partition, which has rows of that day already: it takes ours as well.
+                log.warning("partition_missing", detail="A partition cannot be made.", domain=domain, error=str(error))
             self._days.add((domain, day))
 
     def _reaches_too_far_back(self, quarters: Quarters) -> bool:
