@@ -143,8 +143,9 @@ async def _compact(database: asyncpg.Connection, domain: str) -> None:
     """Keeps one entry, the newest, for each quarter that stays listed: ingest appends one per batch without looking."""
     await database.execute(
         """
-        DELETE FROM late_ranges AS older USING late_ranges AS newer
-        WHERE older.domain = $1 AND newer.domain = $1 AND older.bucket = newer.bucket AND older.id < newer.id
+        DELETE FROM late_ranges AS older
+        USING (SELECT bucket, max(id) AS id FROM late_ranges WHERE domain = $1 GROUP BY bucket) AS newest
+        WHERE older.domain = $1 AND older.bucket = newest.bucket AND older.id < newest.id
         """,
         domain,
     )
