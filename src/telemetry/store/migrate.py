@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final, Literal
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import structlog
@@ -28,6 +30,7 @@ log = structlog.get_logger()
 LOCK = 0x7E1E_0001
 """Key of the advisory lock that only one runner holds."""
 
+_HOUR: Final = timedelta(hours=1)
 _LOCK_PATIENCE: Final = "2s"
 """What waits for a lock on a table that somebody reads makes everybody wait who comes later, ingest above all."""
 _PAUSE_S: Final = 1.0
@@ -95,6 +98,21 @@ async def check(settings: Settings) -> list[str]:
             problems.append(str(error))
         registry = load_domains(settings.domains.directories)
         return problems + await _column_problems(database, registry)
+
+
+def remarks(settings: Settings) -> list[str]:
+    """What somebody must know who reads the tables directly, one sentence each; nothing that could be put right."""
+    today = datetime.now(ZoneInfo(settings.timezone)).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnights = [today + timedelta(days=day) for day in range(-366, 366)]
+    minutes = {(midnight.utcoffset() or timedelta()) % _HOUR for midnight in midnights} - {timedelta()}
+    if not minutes:
+        return []
+    after = " or ".join(f"{each // timedelta(minutes=1)} minutes" for each in sorted(minutes))
+    return [
+        f"{settings.timezone} is no whole number of hours off UTC, and the roll-ups <domain>_1d are made of hours of "
+        f"UTC: their days, and those of Grafana's views of that name, begin {after} after midnight. Take <domain>_15m "
+        "for exact days there; answers over HTTP are exact"
+    ]
 
 
 def _migrations(settings: Settings, engine: Engine) -> list[Migration]:
