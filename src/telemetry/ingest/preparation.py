@@ -49,12 +49,17 @@ class Preparation:
         self._late_us = settings.max_lateness // MICROSECOND
         self._ahead_us = settings.max_future // MICROSECOND
         self._last_receipt_us = 0
+        self._cleared = routes.cleared
 
     async def batch(self, arrivals: Sequence[Arrival]) -> Batch:
         """The batch of some arrivals, all received within the same hour; waits for the database at new devices."""
         last = arrivals[-1]
         batch = Batch(arrivals[0].first, last.first + len(last.messages), arrivals[0].received_us)
         waiting: list[Good] = []
+        if self._cleared != self._routes.cleared:
+            # Where another server has taken over, the connection for look-ups may still lead to the one before.
+            self._cleared = self._routes.cleared
+            self._devices.cut()
         for arrival in arrivals:
             for _ in self._take(batch, arrival, waiting):
                 # Long arrays must not keep the broker waiting for our pings, nor an operator for our end.

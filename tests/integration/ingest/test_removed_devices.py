@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import asyncpg
 import pytest
 
+from telemetry.domains import load_domains
+from telemetry.ingest.devices import Devices
+from telemetry.ingest.intake import Arrival, size_of
+from telemetry.ingest.parcel import Kept
+from telemetry.ingest.preparation import Preparation
+from telemetry.ingest.routes import Routes
 from telemetry.settings import Settings
 from telemetry.store import devices
 from tests.support.gateway import gateway
 from tests.support.ingesting import ingesting, received
+
+LOOKING_UP = """
+SELECT max(pid) FILTER (WHERE backend_start = newest) FROM (
+    SELECT pid, backend_start, max(backend_start) OVER () AS newest FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'telemetry ingest devices'
+) AS connections
+"""
 
 
 @pytest.mark.asyncio
@@ -45,3 +59,22 @@ async def test_device_that_is_removed_is_new_with_its_next_reading(
         {("bin-1", 6), ("bin-2", 7)} if outcome == "stored" else {("bin-2", 7)}
     )
     assert before not in {row["device_key"] for row in stored}
+
+
+@pytest.mark.asyncio
+async def test_keys_that_are_forgotten_are_looked_up_over_a_new_connection(
+    settings: Settings, connection: asyncpg.Connection
+) -> None:
+    """Another server may have taken over, and the one before may still answer whoever is connected to it."""
+    routes, looking_up = Routes("c", load_domains()), Devices(settings)
+    preparation = Preparation(settings.ingest, routes, looking_up)
+    pids = []
+    for number, forget in enumerate((False, False, True)):
+        if forget:
+            routes.clear()
+        message = Kept(f"c/waste/bin-{number}", b'{"fill_level_pct": 5}')
+        made = await preparation.batch([Arrival(number, time.time_ns() // 1000, [message], size_of([message]))])
+        assert len(made.readings["waste"].entries) == 1
+        pids.append(await connection.fetchval(LOOKING_UP))
+    await looking_up.close()
+    assert pids[0] == pids[1] != pids[2]
