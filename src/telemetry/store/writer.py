@@ -150,18 +150,15 @@ class Writer:
     async def _settle(self, database: asyncpg.Connection, batch: Batch) -> Counts:
         if (counts := self._committed_before(batch)) is not None:
             return counts
-        quarters = list(batch.quarters())
-        if self._reaches_too_far_back(quarters):
-            raw.refuse_older(batch, self._raw_from_us)
-            quarters = list(batch.quarters())
+        quarters = self._refuse_older(batch, list(batch.quarters()))
         await self._ensure_partitions(database, quarters)
         if not self._expect_known and not batch.repeats:
             try:
-                return await self._transaction(database, batch, store_new)
+                return await self._transaction(database, batch, quarters, store_new)
             except Exception as error:
                 if classify(error) is not Failure.ROW:
                     raise
-        counts = await self._transaction(database, batch, store_carefully)
+        counts = await self._transaction(database, batch, quarters, store_carefully)
         # Redelivery after a crash comes in many batches; there is no use in failing on each of them first.
         self._expect_known = any(outcome == DUPLICATE for _, outcome in counts)
         return counts
@@ -187,15 +184,21 @@ class Writer:
                 log.warning("partition_missing", detail="A partition cannot be made.", domain=domain, error=str(error))
             self._days.add((domain, day))
 
-    def _reaches_too_far_back(self, quarters: Quarters) -> bool:
-        known = self._raw_from_us
-        return any(domain in known and quarter < known[domain] for domain, quarter in quarters)
+    def _refuse_older(self, batch: Batch, quarters: Quarters) -> Quarters:
+        """Refuses readings from before those that are kept; returns the quarters of those that are left."""
+        since = self._raw_from_us
+        if not any(domain in since and quarter < since[domain] for domain, quarter in quarters):
+            return quarters
+        raw.refuse_older(batch, since)
+        return list(batch.quarters())
 
-    async def _transaction(self, database: asyncpg.Connection, batch: Batch, store: Store) -> Counts:
+    async def _transaction(
+        self, database: asyncpg.Connection, batch: Batch, quarters: Quarters, store: Store
+    ) -> Counts:
         transaction = database.transaction()
         await transaction.start()
         try:
-            quarters = await self._begin_batch(database, batch)
+            quarters = await self._begin_batch(database, batch, quarters)
             counts, refused = await store(database, batch)
             refused = [*batch.refused, *refused]
             for each in refused:
@@ -220,10 +223,10 @@ class Writer:
         self._allowance.charge(choice)
         return counts
 
-    async def _begin_batch(self, database: asyncpg.Connection, batch: Batch) -> Quarters:
+    async def _begin_batch(self, database: asyncpg.Connection, batch: Batch, quarters: Quarters) -> Quarters:
         """Makes sure that devices and raw readings are as the batch takes them to be, and stay so until the end.
 
-        Returns what quarters the batch touches.
+        Returns the quarters that the batch touches then.
         """
         removals, self._raw_from_us = await _begin(database)
         if removals != self._removals:
@@ -231,11 +234,8 @@ class Writer:
             self._forget()
         if batch.began <= self._forgot_at:
             await keys.renew(database, batch, register=self._registers)
-        quarters = list(batch.quarters())
-        if self._reaches_too_far_back(quarters):
-            raw.refuse_older(batch, self._raw_from_us)
             quarters = list(batch.quarters())
-        return quarters
+        return self._refuse_older(batch, quarters)
 
     async def _account(
         self,
