@@ -20,7 +20,7 @@ CREATE FUNCTION telemetry_due_partitions(domain text, before timestamptz) RETURN
     WITH partitions AS MATERIALIZED (
         SELECT c.relname::text AS name
         FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-        WHERE i.inhparent = (domain || '_readings')::regclass
+        WHERE i.inhparent = (domain || '_readings')::regclass AND c.relname ~ '_\d{8}$'
     ), days AS (
         SELECT name, (to_date(right(name, 8), 'YYYYMMDD') + 1)::timestamp AT TIME ZONE 'UTC' AS ends FROM partitions
     )

@@ -289,7 +289,10 @@ def migrate() -> None:
     """Bring the tables to the state of the files."""
     from telemetry.store import migrate as migrations
 
-    applied = uvloop.run(migrations.migrate(_settings()))
+    settings = _settings()
+    applied = uvloop.run(migrations.migrate(settings))
+    for remark in migrations.remarks(settings):
+        typer.echo(remark, err=True)
     typer.echo("\n".join(f"applied {version}" for version in applied) or "nothing to do")
 
 
@@ -310,9 +313,10 @@ def check_database() -> None:
     """Compare the database with the files and the models; exit code 1 when they differ."""
     from telemetry.store import migrate as migrations
 
-    problems = uvloop.run(migrations.check(_settings()))
-    for problem in problems:
-        typer.echo(problem, err=True)
+    settings = _settings()
+    problems = uvloop.run(migrations.check(settings))
+    for each in [*migrations.remarks(settings), *problems]:
+        typer.echo(each, err=True)
     if problems:
         raise typer.Exit(1)
     typer.echo("the database is as the migrations and the domains say")

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     DEVICE_MISMATCH = "device_mismatch"
     CLOCK_FUTURE = "clock_future"
     CLOCK_PAST = "clock_past"
+    BEYOND_RETENTION = "beyond_retention"
     CONFLICT = "conflict"
     OVERSIZE = "oversize"
     REJECTED_BY_DATABASE = "rejected_by_database"

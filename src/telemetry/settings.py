@@ -209,7 +209,7 @@ class IngestSettings(Section):
         "quarantine", description="What several workers do with messages of topics that name no domain"
     )
     batch_rows: int = Field(5_000, ge=1, le=60_000, description="A batch is closed at this many messages")
-    batch_bytes: Size = Field("4MiB", description="… or at this many payload bytes")  # type: ignore[assignment]
+    batch_bytes: Size = Field("4MiB", description="… or at this many bytes of payloads and topics")  # type: ignore[assignment]
     batch_age: Duration = Field("100ms", description="… or at this age of its first message, whichever comes first")  # type: ignore[assignment]
     max_payload_bytes: Size = Field("1MiB", description="A larger payload is quarantined as oversize")  # type: ignore[assignment]
     max_array_elements: int = Field(

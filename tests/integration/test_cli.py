@@ -69,7 +69,8 @@ def test_database_commands_tell_the_state(environment: dict[str, str], engine: E
     shown = telemetry(environment, "db", "status").stdout
     assert f"engine: {engine}" in shown
     assert "0008_ingest_sessions" in shown
-    assert telemetry(environment, "db", "check").returncode == 0
+    assert (checked := telemetry(environment, "db", "check")).returncode == 0
+    assert checked.stderr == ""
 
 
 def test_import_names_every_bad_row_and_keeps_the_good_ones(
@@ -120,6 +121,18 @@ def test_settings_are_shown_without_secrets_and_checked(environment: dict[str, s
 
 
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+@pytest.mark.parametrize(("zone", "begins"), [("Asia/Kolkata", "30 minutes"), ("Asia/Kathmandu", "45 minutes")])
+def test_days_that_are_not_those_of_the_zone_are_told(
+    environment: dict[str, str], empty_database_url: str, zone: str, begins: str
+) -> None:
+    environment |= {"TELEMETRY_DATABASE__URL": empty_database_url, "TELEMETRY_TIMEZONE": zone}
+    for command in ("migrate", "check"):
+        done = telemetry(environment, "db", command)
+        assert done.returncode == 0
+        assert f"{zone} is no whole number of hours off UTC" in done.stderr
+        assert f"begin {begins} after midnight" in done.stderr
+
+
 @pytest.mark.parametrize("command", [("db", "migrate"), ("db", "status"), ("maintain", "--once")])
 def test_command_without_database_ends_with_one_sentence(environment: dict[str, str], command: tuple[str, ...]) -> None:
     environment["TELEMETRY_DATABASE__URL"] = "postgresql://127.0.0.1:1/none"

@@ -46,6 +46,7 @@ Reason = Literal[
     "device_mismatch",
     "clock_future",
     "clock_past",
+    "beyond_retention",
     "conflict",
     "oversize",
     "rejected_by_database",

@@ -34,13 +34,18 @@ class Arrival(NamedTuple):
     Attributes:
         first: number of the first message.
         received_us: µs since 1970.
-        size: bytes of the payloads.
+        size: bytes of the payloads, and characters of the topics.
     """
 
     first: int
     received_us: int
     messages: Sequence[Message]
     size: int
+
+
+def size_of(messages: Sequence[Message]) -> int:
+    """What some messages hold: bytes of the payloads, and characters of the topics, which may be 64 KiB each."""
+    return sum([len(message.payload) + len(message.topic) for message in messages])
 
 
 class Flow(Protocol):
@@ -80,7 +85,7 @@ class Intake:
 
     def put(self, first: int, messages: Sequence[Message]) -> None:
         """Takes the messages of one read from the socket."""
-        size = sum([len(message.payload) for message in messages])
+        size = size_of(messages)
         if not self._arrivals:
             self._opened_at = time.monotonic()
             self._changed.set()

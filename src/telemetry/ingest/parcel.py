@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from telemetry.ingest.intake import Arrival
+from telemetry.ingest.intake import Arrival, size_of
 
 _ARRIVAL: Final = struct.Struct("!QI")
 _MESSAGE: Final = struct.Struct("!HI")
@@ -64,6 +64,6 @@ def unpack(data: bytes) -> list[Arrival]:
             topic, payload = _MESSAGE.unpack_from(data, at)
             at += _MESSAGE.size + topic + payload
             messages.append(Kept(data[at - payload - topic : at - payload].decode(), data[at - payload : at]))
-        arrivals.append(Arrival(first, received_us, messages, sum([len(message.payload) for message in messages])))
+        arrivals.append(Arrival(first, received_us, messages, size_of(messages)))
         first += count
     return arrivals

@@ -20,6 +20,7 @@ from telemetry.ingest.parcel import Kept
 from telemetry.ingest.routes import Route, Routes, Sort
 from telemetry.settings import IngestSettings, format_duration
 from telemetry.store.batch import Batch, Part, Readings, Source, quarantined
+from telemetry.store.keys import unregistered
 from telemetry.store.layout import MICROSECOND, SECOND_US, Entry
 
 _PAUSE_EVERY: Final = 500
@@ -48,12 +49,17 @@ class Preparation:
         self._late_us = settings.max_lateness // MICROSECOND
         self._ahead_us = settings.max_future // MICROSECOND
         self._last_receipt_us = 0
+        self._cleared = routes.cleared
 
     async def batch(self, arrivals: Sequence[Arrival]) -> Batch:
         """The batch of some arrivals, all received within the same hour; waits for the database at new devices."""
         last = arrivals[-1]
         batch = Batch(arrivals[0].first, last.first + len(last.messages), arrivals[0].received_us)
         waiting: list[Good] = []
+        if self._cleared != self._routes.cleared:
+            # Where another server has taken over, the connection for look-ups may still lead to the one before.
+            self._cleared = self._routes.cleared
+            self._devices.cut()
         for arrival in arrivals:
             for _ in self._take(batch, arrival, waiting):
                 # Long arrays must not keep the broker waiting for our pings, nor an operator for our end.
@@ -172,11 +178,7 @@ class Preparation:
         route, said = good.route, good.said
         assert route.sort is not None
         if route.device_key is None:
-            fault = Rejected(
-                Reason.UNKNOWN_DEVICE,
-                f"the device {route.device_id} is not registered; register it with PUT /v1/devices/{{id}} or "
-                "telemetry import, or set ingest.unknown_devices to auto",
-            )
+            fault = Rejected(Reason.UNKNOWN_DEVICE, unregistered(route.device_id))
             self._refuse(batch, route, good.source, good.received_us, fault)
             return
         filled = said.metrics | ({"attributes": attributes(said.extra)} if said.extra else {})

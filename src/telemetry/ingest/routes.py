@@ -80,16 +80,25 @@ class Routes(dict[str, Route]):
 
     Args:
         strays: everything that names a domain is left, because a session of that domain has it.
+
+    Attributes:
+        cleared: how often all of them were forgotten.
     """
 
     def __init__(self, root: str, registry: Registry, strays: bool = False) -> None:
         super().__init__()
+        self.cleared = 0
         self._left: Route | None = None
         if strays:
             self._left = Route(None, None)
             self._left.left = True
         self._root = f"{root}/"
         self._sorts = {name: Sort(registry[name]) for name in registry}
+
+    def clear(self) -> None:
+        """Forgets all of them, and the keys of their devices."""
+        super().clear()
+        self.cleared += 1
 
     def __missing__(self, topic: str) -> Route:
         route = self._understand(topic)

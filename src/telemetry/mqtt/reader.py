@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mqtt5 import Packet, read
+from mqtt5 import Packet, PublishPacket, read
 
 from telemetry.mqtt.oversize import LONGEST, LongPublish, Oversize
 
@@ -17,6 +17,8 @@ _LONGEST_OTHER: Final = 1024 * 1024
 """Bytes of a packet that is no PUBLISH. All of them have a few, and texts that nobody reads."""
 _ROOM: Final = 128 * 1024
 """Bytes of a PUBLISH beside its payload, a topic of 64 KiB and some properties, before it is taken for a long one."""
+_LEAN: Final = 128
+"""Bytes of a packet beside its payload that may be properties and are not worth a look: a dozen short ones."""
 
 _PIECE: Final = 64 * 1024
 """Small reads are gathered into pieces of about this size, for each object takes memory beside its bytes."""
@@ -60,6 +62,8 @@ class PacketReader:
         try:
             while at < end:
                 packet, size = read(view[at:])
+                if size > _LEAN and type(packet) is PublishPacket and size - len(packet.payload) > _LEAN:
+                    packet = _without_properties(packet)
                 packets.append(packet)
                 at += size
         except IndexError:
@@ -120,6 +124,20 @@ def packet_size(data: bytes) -> int | None:
         if byte < 0x80:
             return length + index + 2
     return None
+
+
+def _without_properties(packet: PublishPacket) -> PublishPacket:
+    """The packet as far as it is looked at: nobody bounds or counts its properties, and they take far more memory than
+    bytes on the wire."""
+    return PublishPacket(
+        packet.topic,
+        packet.payload,
+        qos=packet.qos,
+        retain=packet.retain,
+        packet_id=packet.packet_id,
+        duplicate=packet.duplicate,
+        topic_alias=packet.topic_alias,
+    )
 
 
 def _no_beginning(byte: int) -> str:

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import NamedTuple, Protocol, TypeAlias
 
 from telemetry.errors import Reason
@@ -157,6 +158,7 @@ class Batch:
             and that of receipt in µs since 1970.
         left: messages that another session takes; they are acknowledged and in no account.
         id: tells whether a commit whose answer was lost took place.
+        began: when it was begun, before any key was looked up; seconds of the monotonic clock.
     """
 
     first: int
@@ -170,6 +172,7 @@ class Batch:
     wrong_clocks: list[tuple[int | str, int, int]] = field(default_factory=list)
     left: int = 0
     id: uuid.UUID = field(default_factory=uuid.uuid4)
+    began: float = field(default_factory=monotonic)
 
     def quarters(self) -> Iterator[tuple[str, int]]:
         """The domains and quarters of an hour (in µs since 1970) that the readings are about."""

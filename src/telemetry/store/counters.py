@@ -22,7 +22,8 @@ _LONGEST_DAY = timedelta(hours=25)
 
 _RESTART = """
 UPDATE counter_coverage AS c
-SET covered_from = greatest(
+SET former_from = least(former_from, covered_from),
+    covered_from = greatest(
     date_bin('15 minutes', $2::timestamptz, '2000-01-01 00:00+00') + interval '15 minutes',
     (SELECT closed_until FROM closings WHERE domain = $1))
 WHERE domain = $1
@@ -30,8 +31,16 @@ WHERE domain = $1
 """
 _COVER = "UPDATE counter_coverage SET noted_at = (SELECT noted_at FROM closings WHERE domain = $1) WHERE domain = $1"
 _COVERED = """
-SELECT covered_from, kept_from FROM counter_coverage LEFT JOIN kept_readings USING (domain)
-WHERE domain = $1 AND isfinite(covered_from) AND covered_from > coalesce(kept_from, '-infinity')
+SELECT covered_from, nullif(telemetry_raw_from(domain), '-infinity') FROM counter_coverage
+WHERE domain = $1 AND isfinite(covered_from) AND covered_from > least(former_from, telemetry_raw_from(domain))
+"""
+_EXTEND = """
+UPDATE counter_coverage
+SET covered_from = CASE
+    WHEN $2 <= telemetry_raw_from(domain) THEN least($2, former_from)
+    ELSE coalesce($2, '-infinity'::timestamptz)
+END
+WHERE domain = $1
 """
 
 
@@ -63,21 +72,20 @@ async def cover(database: asyncpg.Connection, domain: str) -> None:
 async def extend(database: asyncpg.Connection, domain: str) -> bool:
     """Covers one more day back in time that has readings; False where nothing is left to cover.
 
-    Days whose readings were dropped stay as they are: made anew, their cells would be empty.
+    Cells that are older than the raw readings cannot be made anew. They are as they were, and covered as far as they
+    were before coverage began anew.
     """
     async with database.transaction():
-        found = await database.fetchrow(_COVERED, domain)
-        if found is None:
+        row = await database.fetchrow(_COVERED, domain)
+        if row is None:
             return False
-        covered, kept_from = found
+        covered, raw_from = row
         # The day of the readings before, in the daily roll-up: raw rows have no index by time.
         day = await database.fetchval(f'SELECT max(bucket) FROM "{domain}_1d" WHERE bucket < $1', covered)
-        reached = None if day is None else max(day, kept_from or day)
-        if reached is not None and (end := min(covered, day + _LONGEST_DAY)) > reached:
-            await database.execute("CALL telemetry_refresh_counters($1, $2, $3)", domain, reached, end)
-        await database.execute(
-            "UPDATE counter_coverage SET covered_from = coalesce($2, '-infinity'::timestamptz) WHERE domain = $1",
-            domain,
-            reached,
-        )
+        if day is not None:
+            end = min(covered, day + _LONGEST_DAY)
+            day = day if raw_from is None else max(day, min(raw_from, covered))
+            if day < end:
+                await database.execute("CALL telemetry_refresh_counters($1, $2, $3)", domain, day, end)
+        await database.execute(_EXTEND, domain, day)
     return day is not None

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import asyncpg
 
+_PATIENCE_S = 5
+"""A batch that stands still must not hold up all others behind somebody who wants to remove a device."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -80,8 +83,21 @@ async def register(database: asyncpg.Connection, domains: Mapping[str, str]) -> 
     return await keys(database, ids)
 
 
+async def stop_batches(database: asyncpg.Connection) -> None:
+    """Waits for the batches under way; no other begins until the transaction ends. What they wrote is seen from now on.
+
+    Raises:
+        asyncpg.LockNotAvailableError: they take too long.
+    """
+    await database.execute(f"SET LOCAL lock_timeout = '{_PATIENCE_S}s'")
+    await database.execute("SELECT telemetry_stop_batches()")
+
+
 async def remove(database: asyncpg.Connection, device_id: str) -> bool:
-    """Removes a device; False where there is none. The caller makes sure that no readings carry its key."""
+    """Removes a device; False where there is none.
+
+    The caller makes sure that no readings carry its key, after `stop_batches` and in the same transaction.
+    """
     statement = """
         WITH clock AS (DELETE FROM device_clocks WHERE device_id = $1)
         DELETE FROM devices WHERE device_id = $1

@@ -17,6 +17,7 @@ from telemetry.errors import Unavailable
 _PASSING = ("08", "40", "53", "57", "58")
 _PASSING_STATES = ("55P03", "25P03", "25006")
 """25006 is a server that is read-only for now: a standby, or a primary on its way down."""
+_OF_ROWS = ("22", "23")
 _WRONG_BINARY = "22P03"
 """Binary COPY data that its column cannot take: our idea of the table is wrong, and no row is to blame."""
 
@@ -37,13 +38,18 @@ def classify(error: BaseException) -> Failure:
             return Failure.RETRY
         if state == _WRONG_BINARY:
             return Failure.HALT
-        return Failure.ROW if state[:2] in ("22", "23") else Failure.HALT
+        return Failure.ROW if state[:2] in _OF_ROWS else Failure.HALT
     if isinstance(error, (asyncpg.DataError, UnicodeError, OverflowError)):
         return Failure.ROW
     # The last two are what asyncpg raises on a connection that went away under it, amid a COPY for instance.
     if isinstance(error, (OSError, TimeoutError, Unavailable, asyncpg.InterfaceError, asyncpg.InternalClientError)):
         return Failure.RETRY
     return Failure.HALT
+
+
+def is_about_rows(error: BaseException) -> bool:
+    """Whether the rows are the reason, wherever they came from: no repetition changes anything."""
+    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in _OF_ROWS
 
 
 def _lacks_partition(error: asyncpg.PostgresError) -> bool:

@@ -4,14 +4,17 @@ A quarter of an hour that an ingest transaction touched is listed in `late_range
 reads roll-ups must take listed quarters from the raw rows. Here is where the list gets shorter: closed quarters are
 recomputed and their entries deleted in one transaction, and what changed in those that were closed before is noted
 (`store.changes`). The open quarter stays listed, because more rows are coming.
+
+Where the rows of a domain are the reason that something fails, it fails in each round. That is said, and the other
+domains are kept in order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +26,7 @@ from telemetry.settings import Settings
 from telemetry.spans import QUARTER, of_quarters
 from telemetry.store import changes, counters, retention, roll_ups
 from telemetry.store.engine import recorded_engine
-from telemetry.store.failures import Failure, classify
+from telemetry.store.failures import Failure, classify, is_about_rows
 from telemetry.store.link import ANSWER_WITHIN_S
 from telemetry.store.pool import connection
 from telemetry.store.watch import watched
@@ -49,6 +52,8 @@ class Round:
     quarters_refreshed: int = 0
     counter_days_covered: int = 0
     quarantine_deleted: int = 0
+    failed: list[str] = field(default_factory=list)
+    """Domains of which something could not be done, for a reason that stays."""
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -64,9 +69,14 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         except _FAILURES as error:
             if classify(error) is Failure.HALT:
                 raise ConfigurationError(f"upkeep cannot go on: {error}") from error
-            log.warning(
-                "maintain_retry", detail="The database is away; upkeep goes on when it is back.", error=str(error)
-            )
+            if is_about_rows(error):
+                log.error(
+                    "maintain_fails", detail="Rows keep upkeep from its work; it is tried again.", error=str(error)
+                )
+            else:
+                log.warning(
+                    "maintain_retry", detail="The database is away; upkeep goes on when it is back.", error=str(error)
+                )
             await _pause(stop, settings.maintain.interval)
 
 
@@ -111,6 +121,7 @@ class Upkeep:
         self._database = database
         self._settings = settings
         self._next_open_refresh = 0.0
+        self._said: set[tuple[str, str | None, str | None]] = set()
 
     async def round(self) -> Round:
         """Partitions, late ranges, retention, in this order, for every domain."""
@@ -122,36 +133,62 @@ class Upkeep:
             row["name"] for row in await self._database.fetch("SELECT name FROM telemetry_domains ORDER BY name")
         ]
         if engine == "postgres":
-            done.partitions_made = await self._partitions_ahead(domains)
+            for domain in domains:
+                with self._going_on(domain, done):
+                    done.partitions_made += await self._partitions_ahead(domain)
         now = datetime.now(UTC)
         closed, closed_until = now - QUARTER, changes.closed_before(now, self._settings.maintain.closes_after)
+        refresh = roll_ups.refresh_timescaledb if engine == "timescaledb" else roll_ups.refresh_postgres
         for domain in domains:
-            refresh = roll_ups.refresh_timescaledb if engine == "timescaledb" else roll_ups.refresh_postgres
-            done.quarters_refreshed += await refresh(self._database, domain, closed, closed_until)
-            done.counter_days_covered += await counters.extend(self._database, domain)
+            with self._going_on(domain, done):
+                done.quarters_refreshed += await refresh(self._database, domain, closed, closed_until)
+                done.counter_days_covered += await counters.extend(self._database, domain)
         if engine == "postgres":
-            await self._refresh_open(domains, closed)
+            await self._refresh_open(domains, closed, done)
         before = now - self._settings.retention.readings
         for domain in domains:
-            done.partitions_dropped += await retention.drop(self._database, domain, before, now)
+            with self._going_on(domain, done):
+                done.partitions_dropped += await retention.drop(self._database, engine, domain, before, now)
         await changes.forget(self._database, before)
         done.quarantine_deleted = await self._delete_what_was_noted()
         return done
 
-    async def _partitions_ahead(self, domains: Iterable[str]) -> int:
+    @contextmanager
+    def _going_on(self, domain: str, done: Round) -> Iterator[None]:
+        """Says once what is wrong with the rows of a domain, and lets the round go on without that part of it."""
+        try:
+            yield
+        except asyncpg.PostgresError as error:
+            if not is_about_rows(error):
+                raise
+            if domain not in done.failed:
+                done.failed.append(domain)
+            what = domain, error.sqlstate, error.table_name
+            if what not in self._said:
+                self._said.add(what)
+                log.error(
+                    "maintain_fails",
+                    detail="Rows of this domain keep upkeep from its work; somebody has to put them right.",
+                    domain=domain,
+                    error=str(error),
+                    sqlstate=error.sqlstate,
+                )
+
+    async def _partitions_ahead(self, domain: str) -> int:
         today = datetime.now(UTC).date()
         days = [today + timedelta(days=ahead) for ahead in range(self._settings.maintain.partitions_ahead + 1)]
-        return sum([await ensure_partitions(self._database, domain, days) for domain in domains])
+        return await ensure_partitions(self._database, domain, days)
 
-    async def _refresh_open(self, domains: Iterable[str], closed: datetime) -> None:
+    async def _refresh_open(self, domains: Iterable[str], closed: datetime, done: Round) -> None:
         """Keeps the open quarter visible in the roll-ups, as seldom as its cost demands; its entries stay listed."""
         began = time.monotonic()
         if began < self._next_open_refresh:
             return
         for domain in domains:
             open_ranges = of_quarters(await roll_ups.listed_quarters(self._database, domain, after=closed))
-            for start, end in open_ranges:
-                await self._database.execute("CALL telemetry_refresh_roll_ups($1, $2, $3)", domain, start, end)
+            with self._going_on(domain, done):
+                for start, end in open_ranges:
+                    await self._database.execute("CALL telemetry_refresh_roll_ups($1, $2, $3)", domain, start, end)
         self._next_open_refresh = time.monotonic() + (time.monotonic() - began) / OPEN_SHARE
 
     async def _delete_what_was_noted(self) -> int:

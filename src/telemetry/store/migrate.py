@@ -6,10 +6,15 @@ would no longer be the sum of its migrations. The engine and the time zone are d
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Final, Literal
+from zoneinfo import ZoneInfo
 
 import asyncpg
+import structlog
 
 from telemetry.domains import Registry, load_domains
 from telemetry.errors import ConfigurationError, MigrationError
@@ -20,8 +25,17 @@ from telemetry.store.engine import Engine, decide_engine, recorded_engine
 from telemetry.store.migrations import Migration, find_migrations
 from telemetry.store.pool import connection
 
+log = structlog.get_logger()
+
 LOCK = 0x7E1E_0001
 """Key of the advisory lock that only one runner holds."""
+
+_HOUR: Final = timedelta(hours=1)
+_LOCK_PATIENCE: Final = "2s"
+"""What waits for a lock on a table that somebody reads makes everybody wait who comes later, ingest above all."""
+_PAUSE_S: Final = 1.0
+_PATIENCE_S: Final = 1800.0
+"""Twice as long as an answer may be streamed."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,21 @@ async def check(settings: Settings) -> list[str]:
         return problems + await _column_problems(database, registry)
 
 
+def remarks(settings: Settings) -> list[str]:
+    """What somebody must know who reads the tables directly, one sentence each; nothing that could be put right."""
+    today = datetime.now(ZoneInfo(settings.timezone)).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnights = [today + timedelta(days=day) for day in range(-366, 366)]
+    minutes = {(midnight.utcoffset() or timedelta()) % _HOUR for midnight in midnights} - {timedelta()}
+    if not minutes:
+        return []
+    after = " or ".join(f"{each // timedelta(minutes=1)} minutes" for each in sorted(minutes))
+    return [
+        f"{settings.timezone} is no whole number of hours off UTC, and the roll-ups <domain>_1d are made of hours of "
+        f"UTC: their days, and those of Grafana's views of that name, begin {after} after midnight. Take <domain>_15m "
+        "for exact days there; answers over HTTP are exact"
+    ]
+
+
 def _migrations(settings: Settings, engine: Engine) -> list[Migration]:
     return find_migrations([folder("migrations"), *settings.database.migrations], engine)
 
@@ -137,19 +166,37 @@ async def _refuse_another_zone(database: asyncpg.Connection, settings: Settings)
 
 
 async def _apply(database: asyncpg.Connection, migration: Migration) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return await _land(database, migration)
+        except asyncpg.LockNotAvailableError as error:
+            if not migration.transactional or time.monotonic() > deadline:
+                raise _failed(migration, error) from error
+            log.warning(
+                "migration_waits",
+                detail="Somebody uses a table that the migration needs alone; it is tried again.",
+                migration=migration.version,
+            )
+        except asyncpg.PostgresError as error:
+            raise _failed(migration, error) from error
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _land(database: asyncpg.Connection, migration: Migration) -> None:
     record = "INSERT INTO telemetry_migrations (version, checksum) VALUES ($1, $2)"
-    try:
-        if migration.transactional:
-            async with database.transaction():
-                await database.execute(migration.sql)
-                await database.execute(record, migration.version, migration.checksum)
-        else:
+    if migration.transactional:
+        async with database.transaction():
+            await database.execute(f"SET LOCAL lock_timeout = '{_LOCK_PATIENCE}'")
             await database.execute(migration.sql)
             await database.execute(record, migration.version, migration.checksum)
-    except asyncpg.PostgresError as error:
-        raise MigrationError(
-            f"{migration.path.name}: {error} (SQLSTATE {error.sqlstate}); nothing of it landed"
-        ) from error
+    else:
+        await database.execute(migration.sql)
+        await database.execute(record, migration.version, migration.checksum)
+
+
+def _failed(migration: Migration, error: asyncpg.PostgresError) -> MigrationError:
+    return MigrationError(f"{migration.path.name}: {error} (SQLSTATE {error.sqlstate}); nothing of it landed")
 
 
 async def _apply_policies(database: asyncpg.Connection, settings: Settings) -> None:

@@ -1,35 +1,73 @@
 """Dropping raw readings that are old enough, a partition at a time, and saying so in `kept_readings`.
 
 A question sees the state of its snapshot, but no partition that was dropped since. So a round of upkeep announces up to
-where it will drop, and a later one drops, once no question runs that has not seen the announcement.
+where it will drop, and a later one drops, once no question runs that has not seen the announcement. From the
+announcement on, ingest refuses what is older; and nothing is announced before all of it is in the roll-ups.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from typing import Final
 
 import asyncpg
+import structlog
+
+from telemetry.store.engine import Engine
+from telemetry.store.partitions import drop_partitions
+
+log = structlog.get_logger()
 
 NOTICE = timedelta(minutes=5)
 """From the announcement to the drop: longer than the statements of a question take one after the other."""
 
-_ANNOUNCE = """
-SELECT telemetry_keep_from($1, due) FROM (SELECT max(ends) AS due FROM telemetry_due_partitions($1, $2)) AS found
-WHERE due IS NOT NULL
+_PATIENCE: Final = "2s"
+"""For a lock. Whoever reads for long is not waited for, because whatever comes later waits behind the one who waits."""
+
+_DUE = """
+SELECT max(ends) FROM telemetry_due_partitions($1, $2)
+HAVING max(ends) > coalesce((SELECT kept_from FROM kept_readings WHERE domain = $1), '-infinity')
 """
 _ANNOUNCED = "SELECT kept_from FROM kept_readings WHERE domain = $1 AND announced_at <= $2"
 
 
-async def drop(database: asyncpg.Connection, domain: str, before: datetime, now: datetime) -> list[str]:
+async def drop(database: asyncpg.Connection, engine: Engine, domain: str, before: datetime, now: datetime) -> list[str]:
     """Drops what was announced long enough ago, and announces what ended before an instant.
+
+    To be called outside a transaction. It may be interrupted anywhere: the next call goes on.
 
     Returns:
         The names of what was dropped.
     """
-    dropped: list[asyncpg.Record] = []
-    kept_from = await database.fetchval(_ANNOUNCED, domain, now - NOTICE)
-    if kept_from is not None:
-        # Also what was put back since then, for questions take it for gone.
-        dropped = await database.fetch("SELECT telemetry_drop_partitions($1, $2) AS name", domain, kept_from)
-    await database.execute(_ANNOUNCE, domain, before)
-    return [row["name"] for row in dropped]
+    dropped: list[str] = []
+    async with _patiently(database, domain):
+        kept_from = await database.fetchval(_ANNOUNCED, domain, now - NOTICE)
+        if kept_from is not None:
+            # Also what was put back since then, for questions take it for gone.
+            dropped += await _drop(database, engine, domain, kept_from)
+        due = await database.fetchval(_DUE, domain, before)
+        if due is not None:
+            await database.fetchval("SELECT telemetry_forget_raw($1, $2)", domain, due)
+    return dropped
+
+
+async def _drop(database: asyncpg.Connection, engine: Engine, domain: str, before: datetime) -> list[str]:
+    if engine == "postgres":
+        return await drop_partitions(database, domain, before)
+    rows = await database.fetch("SELECT telemetry_drop_partitions($1, $2) AS name", domain, before)
+    return [row["name"] for row in rows]
+
+
+@asynccontextmanager
+async def _patiently(database: asyncpg.Connection, domain: str) -> AsyncIterator[None]:
+    await database.execute(f"SET lock_timeout = '{_PATIENCE}'")
+    try:
+        yield
+    except asyncpg.LockNotAvailableError:
+        detail = "Somebody reads or writes for long; what is due is dropped in a later round."
+        log.info("partition_in_use", detail=detail, domain=domain)
+    finally:
+        if not database.is_closed():
+            await database.execute("RESET lock_timeout")

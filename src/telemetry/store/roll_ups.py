@@ -11,6 +11,7 @@ import asyncpg
 from telemetry.spans import QUARTER, Span, joined, of_quarters
 from telemetry.store import counters
 from telemetry.store.changes import note
+from telemetry.store.raw import raw_from
 
 HOUR = timedelta(hours=1)
 
@@ -76,7 +77,9 @@ async def _settle(
 async def _refresh_aggregates(database: asyncpg.Connection, domain: str, listed: Iterable[datetime]) -> None:
     """Refreshes around the quarters; an hour or a day that is still open is left to the aggregate's real-time part."""
     zone = ZoneInfo(await database.fetchval("SELECT value FROM telemetry_meta WHERE key = 'timezone'"))
-    quarters = of_quarters(listed)
+    # A refresh over dropped chunks would take what they held from the aggregate, too.
+    since = await raw_from(database, domain)
+    quarters = of_quarters(sorted(quarter for quarter in listed if since is None or quarter >= since))
     now = datetime.now(UTC)
     for width, cells in (
         ("15m", quarters),
@@ -120,8 +123,9 @@ async def _compact(database: asyncpg.Connection, domain: str) -> None:
     """Keeps one entry, the newest, for each quarter that stays listed: ingest appends one per batch without looking."""
     await database.execute(
         """
-        DELETE FROM late_ranges AS older USING late_ranges AS newer
-        WHERE older.domain = $1 AND newer.domain = $1 AND older.bucket = newer.bucket AND older.id < newer.id
+        DELETE FROM late_ranges AS older
+        USING (SELECT bucket, max(id) AS id FROM late_ranges WHERE domain = $1 GROUP BY bucket) AS newest
+        WHERE older.domain = $1 AND older.bucket = newest.bucket AND older.id < newest.id
         """,
         domain,
     )

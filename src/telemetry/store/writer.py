@@ -9,14 +9,17 @@ connection therefore asks for the last id first, when no older connection of our
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from telemetry.settings import Settings
+from telemetry.store import keys, raw
 from telemetry.store.allowance import Allowance, Choice
 from telemetry.store.batch import DUPLICATE, RECEIVED, Batch, Quarantined
 from telemetry.store.binary import POSTGRES_EPOCH_US
@@ -26,6 +29,8 @@ from telemetry.store.failures import Failure, classify
 from telemetry.store.layout import DAY_US, EPOCH, HOUR_US
 from telemetry.store.link import Link, Occupied
 from telemetry.store.maintain import ensure_partitions
+
+log = structlog.get_logger()
 
 Quarters: TypeAlias = Sequence[tuple[str, int]]
 """Domains and quarters of an hour (in µs since 1970) that a batch touches."""
@@ -55,7 +60,8 @@ class Writer:
 
     Args:
         worker: name in the ledger; the client id of its MQTT session. Two processes of that name never write at once.
-        on_connect: called with each new connection, when what is remembered of the database may be wrong.
+        on_connect: called when keys of devices that are remembered may be wrong: with each new connection, and when a
+            device was removed.
         allowance: how much of what is refused leaves its bytes in quarantine; that of the settings if None.
 
     Attributes:
@@ -68,6 +74,10 @@ class Writer:
         self._worker = worker
         self._allowance = allowance or Allowance(settings.ingest.quarantine_per_device)
         self._on_connect = on_connect
+        self._registers = settings.ingest.unknown_devices == "auto"
+        self._removals = 0
+        self._raw_from_us: dict[str, int] = {}
+        self._forgot_at = 0.0
         self._link = Link(settings, "ingest", self._prepare)
         self._days: set[tuple[str, int]] = set()
         self._in_doubt: tuple[UUID, Counts, Choice] | None = None
@@ -108,10 +118,11 @@ class Writer:
     async def _prepare(self, database: asyncpg.Connection) -> None:
         # After a failover it may be a server that knows less than the one before.
         self._days.clear()
-        self._on_connect()
         await database.set_type_codec(
             "timestamptz", schema="pg_catalog", encoder=_encode_time, decoder=_decode_time, format="tuple"
         )
+        self._removals, self._raw_from_us = await _begin(database)
+        self._forget()
         # A server that is set to forget commits in a crash must not do so with what we acknowledge.
         await database.execute(
             """
@@ -131,10 +142,15 @@ class Writer:
             )
         self._committed = await database.fetchval("SELECT batch FROM ingest_commits WHERE worker = $1", self._worker)
 
+    def _forget(self) -> None:
+        """Has the keys of devices looked up anew; batches that were begun before are looked at once more."""
+        self._on_connect()
+        self._forgot_at = time.monotonic()
+
     async def _settle(self, database: asyncpg.Connection, batch: Batch) -> Counts:
         if (counts := self._committed_before(batch)) is not None:
             return counts
-        quarters = list(batch.quarters())
+        quarters = self._refuse_older(batch, list(batch.quarters()))
         await self._ensure_partitions(database, quarters)
         if not self._expect_known and not batch.repeats:
             try:
@@ -161,8 +177,20 @@ class Writer:
     async def _ensure_partitions(self, database: asyncpg.Connection, quarters: Quarters) -> None:
         days = {(domain, quarter // DAY_US) for domain, quarter in quarters}
         for domain, day in days - self._days:
-            await ensure_partitions(database, domain, [(EPOCH + timedelta(days=day)).date()])
+            try:
+                await ensure_partitions(database, domain, [(EPOCH + timedelta(days=day)).date()])
+            except asyncpg.CheckViolationError as error:
+                # Somebody has added a default partition, which has rows of that day already: it takes ours as well.
+                log.warning("partition_missing", detail="A partition cannot be made.", domain=domain, error=str(error))
             self._days.add((domain, day))
+
+    def _refuse_older(self, batch: Batch, quarters: Quarters) -> Quarters:
+        """Refuses readings from before those that are kept; returns the quarters of those that are left."""
+        since = self._raw_from_us
+        if not any(domain in since and quarter < since[domain] for domain, quarter in quarters):
+            return quarters
+        raw.refuse_older(batch, since)
+        return list(batch.quarters())
 
     async def _transaction(
         self, database: asyncpg.Connection, batch: Batch, quarters: Quarters, store: Store
@@ -170,6 +198,7 @@ class Writer:
         transaction = database.transaction()
         await transaction.start()
         try:
+            quarters = await self._begin_batch(database, batch, quarters)
             counts, refused = await store(database, batch)
             refused = [*batch.refused, *refused]
             for each in refused:
@@ -194,6 +223,20 @@ class Writer:
         self._allowance.charge(choice)
         return counts
 
+    async def _begin_batch(self, database: asyncpg.Connection, batch: Batch, quarters: Quarters) -> Quarters:
+        """Makes sure that devices and raw readings are as the batch takes them to be, and stay so until the end.
+
+        Returns the quarters that the batch touches then.
+        """
+        removals, self._raw_from_us = await _begin(database)
+        if removals != self._removals:
+            self._removals = removals
+            self._forget()
+        if batch.began <= self._forgot_at:
+            await keys.renew(database, batch, register=self._registers)
+            quarters = list(batch.quarters())
+        return self._refuse_older(batch, quarters)
+
     async def _account(
         self,
         database: asyncpg.Connection,
@@ -217,6 +260,14 @@ class Writer:
             [readings for _, readings in entries],
             timeout=PATIENCE_S,
         )
+
+
+async def _begin(database: asyncpg.Connection) -> tuple[int, dict[str, int]]:
+    """How often devices were removed, and by domain from when on raw readings are kept; both stay so until the end."""
+    row = await database.fetchrow("SELECT * FROM telemetry_begin_batch()", timeout=PATIENCE_S)
+    assert row is not None
+    removals, domains, raw_from_us = row
+    return removals, dict(zip(domains or (), raw_from_us or (), strict=True))
 
 
 def _encode_time(us: int) -> tuple[int]:

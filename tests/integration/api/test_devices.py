@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from telemetry.store import devices as registry
+from telemetry.store.maintain import ensure_partitions
 from tests.integration.query.rows import City, Row
 
 WAITING = """
@@ -137,3 +138,39 @@ async def test_body_that_is_no_json_is_refused(client: httpx.AsyncClient) -> Non
     answer = await client.put("/v1/devices/bin-7", content=b'{"domain": ', headers=headers)
     assert answer.status_code == 422
     assert answer.json()["parameter"] == "body"
+
+
+@pytest.mark.asyncio
+async def test_device_is_not_removed_under_a_reading_that_is_being_committed(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    await client.put("/v1/devices/bin-7", json=BODY)
+    await ensure_partitions(connection, "waste", [datetime.now(UTC).date()])
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("SELECT telemetry_begin_batch()")
+    removal = asyncio.create_task(client.delete("/v1/devices/bin-7"))
+    while not await connection.fetchval(WAITING):
+        await asyncio.sleep(0.01)
+        assert not removal.done()
+    await connection.execute(
+        """
+        INSERT INTO waste_readings (time, received_at, device_key)
+        SELECT now(), now(), device_key FROM devices WHERE device_id = 'bin-7'
+        """
+    )
+    await transaction.commit()
+    assert (await removal).status_code == 409
+    assert (await client.get("/v1/devices/bin-7")).status_code == 200
+
+
+@pytest.mark.asyncio
+async def test_removal_that_a_batch_holds_up_for_too_long_gives_up(
+    client: httpx.AsyncClient, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_PATIENCE_S", 1)
+    await client.put("/v1/devices/bin-7", json=BODY)
+    async with connection.transaction():
+        await connection.execute("SELECT telemetry_begin_batch()")
+        assert (await client.delete("/v1/devices/bin-7")).status_code == 503
+    assert (await client.delete("/v1/devices/bin-7")).status_code == 204

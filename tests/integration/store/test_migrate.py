@@ -11,8 +11,10 @@ import pytest
 from telemetry.errors import ConfigurationError, MigrationError, Unavailable
 from telemetry.resources import folder
 from telemetry.settings import Settings, load_settings
+from telemetry.store import devices
 from telemetry.store.engine import Engine
 from telemetry.store.migrate import check, migrate, status
+from telemetry.store.pool import connection as connected
 
 NUMBER = len({path.name[:4] for path in folder("migrations").glob("*.sql")})
 """Of our migrations; some are files for one engine each."""
@@ -72,6 +74,24 @@ async def test_failing_migration_leaves_nothing_and_is_named(empty: Settings, tm
         await migrate(settings)
     (tmp_path / "0900_note.sql").write_text("CREATE TABLE note ();\n")
     assert await migrate(settings) == ["0900_note"]
+
+
+@pytest.mark.asyncio
+async def test_migration_that_waits_for_a_reader_holds_up_nobody(
+    settings: Settings, connection: asyncpg.Connection, tmp_path: Path
+) -> None:
+    (tmp_path / "0900_alone.sql").write_text("ALTER TABLE devices ADD COLUMN note text;\n")
+    async with connected(settings, "reads") as reader:
+        async with reader.transaction():
+            await reader.fetch("SELECT FROM devices")
+            migrating = asyncio.create_task(migrate(with_folder(settings, tmp_path)))
+            deadline = asyncio.get_running_loop().time() + 4
+            while asyncio.get_running_loop().time() < deadline:
+                assert not migrating.done()
+                async with asyncio.timeout(3):
+                    await devices.register(connection, {"bin": "waste"})
+                await asyncio.sleep(0.05)
+        assert await migrating == ["0900_alone"]
 
 
 @pytest.mark.asyncio

@@ -113,11 +113,59 @@ async def test_writer_is_fast_again_after_duplicates(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("takes_over", [False, True])
+async def test_batch_in_flight_keeps_its_device_over_a_failover_that_lost_registrations(
+    settings: Settings, connection: asyncpg.Connection, device_key: int, takes_over: bool
+) -> None:
+    """The server that took over knows nothing of `bin`, and may have given its key to somebody else."""
+    under_test = Writer(settings, "worker", ignore)
+    await under_test.write(batch(device_key, 100))
+    in_flight = batch(device_key, 1, 1, 2)
+    await connection.execute("DELETE FROM waste_readings; DELETE FROM devices")
+    await connection.execute("UPDATE device_removals SET removals = removals - 1")  # nor of the removal
+    if takes_over:
+        await connection.execute(
+            "INSERT INTO devices (device_key, device_id, domain) OVERRIDING SYSTEM VALUE VALUES ($1, 'other', 'waste')",
+            device_key,
+        )
+    await connection.execute(
+        """
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'telemetry ingest'
+        """
+    )
+    counts = await under_test.write(in_flight)
+    await under_test.close()
+    assert (counts["waste", "stored"], counts["waste", "duplicate"]) == (2, 1)
+    found = await connection.fetch("SELECT device_id FROM waste_readings LEFT JOIN devices USING (device_key)")
+    assert [row["device_id"] for row in found] == ["bin", "bin"]
+
+
+@pytest.mark.asyncio
+async def test_batch_whose_first_attempt_fails_does_not_use_what_it_registered_then(
+    settings: Settings, connection: asyncpg.Connection, device_key: int
+) -> None:
+    under_test = Writer(settings, "worker", ignore)
+    made = batch(device_key, 1)
+    readings = made.readings["waste"]
+    made.received["waste"] = 2
+    bad = (made.received_us, made.received_us, device_key, *[None] * (len(WASTE.columns) - 4), '{"note": "\\u0000"}')
+    readings.add(WASTE.entry(bad, Part("city/v1/waste/bin", b"{}", 0)))
+    await connection.execute("DELETE FROM devices")
+    counts = await under_test.write(made)
+    await under_test.close()
+    assert (counts["waste", "stored"], counts["waste", "rejected_by_database"]) == (1, 1)
+    assert await connection.fetchval("SELECT count(*) FROM waste_readings JOIN devices USING (device_key)") == 1
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("engine", ["timescaledb"], indirect=True)
 async def test_writer_completes_many_rows_of_compressed_chunks(
     settings: Settings, connection: asyncpg.Connection
 ) -> None:
     """More rows than TimescaleDB decompresses in one transaction by itself."""
+    keys = await devices.register(connection, {f"bin-{number:03}": "waste" for number in range(1, 151)})
+    assert sorted(keys.values()) == list(range(1, 151))
     await connection.execute(
         """
         INSERT INTO waste_readings (time, received_at, device_key, fill_level_pct)
@@ -131,8 +179,8 @@ async def test_writer_completes_many_rows_of_compressed_chunks(
     made.received["waste"] = 150
     readings = made.readings["waste"] = Readings(WASTE)
     shape = WASTE.shape(("weight_kg",))
-    for device in range(1, 151):
-        readings.add((day * 1_000_000, made.received_us, device, shape, Part("city/v1/waste/bin", b"{}", 0), 60.0))
+    for device, key in keys.items():
+        readings.add((day * 1_000_000, made.received_us, key, shape, Part(f"city/v1/waste/{device}", b"{}", 0), 60.0))
     under_test = Writer(settings, "worker", ignore)
     counts = await asyncio.wait_for(under_test.write(made), 60)
     await under_test.close()

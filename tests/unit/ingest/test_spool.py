@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry.errors import ConfigurationError, Unavailable
-from telemetry.ingest.intake import Arrival
+from telemetry.ingest.intake import Arrival, size_of
 from telemetry.ingest.parcel import Kept, Parcel, pack, unpack
 from telemetry.ingest.spool import Spool, SpoolFull, check_directory
 
@@ -40,6 +40,7 @@ def opened(tmp_path: Path) -> Iterator[Open]:
 def parcel(number: int, size: int = 10) -> Parcel:
     """A batch of two arrivals, three messages in all."""
     messages = [Kept(f"city/v1/waste/bin-{number}", bytes([number % 256]) * size)]
+    size = size_of(messages)
     return Parcel(uuid4(), [Arrival(0, 1_000 + number, messages, size), Arrival(1, 2_000, messages * 2, 2 * size)])
 
 
@@ -75,7 +76,7 @@ def test_messages_come_out_as_they_were_packed(received: list[tuple[int, list[tu
     arrivals, first = [], 0
     for received_us, messages in received:
         kept = [Kept(topic, payload) for topic, payload in messages]
-        arrivals.append(Arrival(first, received_us, kept, sum(len(each.payload) for each in kept)))
+        arrivals.append(Arrival(first, received_us, kept, size_of(kept)))
         first += len(kept)
     assert unpack(pack(arrivals)) == arrivals
 

@@ -6,6 +6,7 @@ import time
 import tracemalloc
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,28 @@ def test_reader_does_not_mind_where_reads_end(cuts: list[int]) -> None:
     found = [packet for a, b in pairwise(bounds) for packet in reader.feed(data[a:b])]
     assert written(found) == PACKETS
     assert reader.fault is None
+
+
+@pytest.mark.parametrize("pairs", [20, 5_000])
+def test_reader_holds_no_properties_of_messages(pairs: int) -> None:
+    """A short property takes 9 bytes on the wire, and some 150 in memory."""
+    more: dict[str, Any] = {"user_properties": [("kk", "vv")] * pairs, "correlation_data": b"c" * 1000}
+    packets = [
+        publish(1, b"{}", **more),
+        publish(qos=Q0, payload=b"", retain=True, **more),
+        publish(2, topic_alias=1, **more),
+    ]
+    plain = [publish(1, b"{}"), publish(qos=Q0, payload=b"", retain=True), publish(2, topic_alias=1)]
+    assert written(PacketReader().feed(b"".join(packets))) == plain
+    reader = PacketReader()
+    tracemalloc.start()
+    try:
+        kept = reader.feed(packets[0] * 100)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == 100
+    assert held < 100 * 2000
 
 
 @pytest.mark.parametrize("size", [1, 127, 128, 16_383, 16_384, 2_097_152])
