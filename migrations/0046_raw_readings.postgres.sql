@@ -121,12 +121,12 @@ BEGIN
     RETURN true;
 END $$;
 
--- Where roll-ups are older than the oldest partition, raw readings were dropped before this was kept.
+-- Where roll-ups are older than the oldest partition, raw readings were dropped before this was kept: up to the last such day.
 DO $$
 DECLARE
     of_domain text;
     oldest timestamptz;
-    dropped boolean;
+    dropped_until timestamptz;
 BEGIN
     FOR of_domain IN SELECT name FROM telemetry_domains LOOP
         WITH partitions AS MATERIALIZED (
@@ -134,9 +134,10 @@ BEGIN
             WHERE i.inhparent = (of_domain || '_readings')::regclass AND c.relname ~ '_\d{8}$'
         )
         SELECT min(to_date(right(relname, 8), 'YYYYMMDD'))::timestamp AT TIME ZONE 'UTC' INTO oldest FROM partitions;
-        EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE bucket < $1)', of_domain || '_15m') INTO dropped USING oldest;
-        IF dropped THEN
-            INSERT INTO raw_readings (domain, complete_from) VALUES (of_domain, oldest);
+        EXECUTE format('SELECT date_trunc(''day'', max(bucket), ''UTC'') + interval ''24 hours'' FROM %I WHERE bucket < $1',
+                       of_domain || '_15m') INTO dropped_until USING oldest;
+        IF dropped_until IS NOT NULL THEN
+            INSERT INTO raw_readings (domain, complete_from) VALUES (of_domain, dropped_until);
         END IF;
     END LOOP;
 END $$;

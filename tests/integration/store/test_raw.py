@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from telemetry.domains import load_domains
+from telemetry.resources import folder
 from telemetry.settings import Settings
 from telemetry.store import devices
 from telemetry.store.batch import Batch, Part, Readings
@@ -174,6 +175,19 @@ async def test_partition_stays_until_its_last_reading_is_in_the_roll_ups(
     assert await drop_partitions(connection, "energy", before) == [f"energy_readings_{LONG_AGO:%Y%m%d}"]
     assert await raw_from(connection, "energy") == LONG_AGO.replace(hour=0) + timedelta(days=1)
     assert await connection.fetchval("SELECT samples FROM energy_15m") == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_what_was_dropped_before_it_was_kept_is_told_by_the_roll_ups(
+    connection: asyncpg.Connection, short: Settings
+) -> None:
+    since = await raw_from(connection, "energy")
+    await connection.execute("DELETE FROM raw_readings")
+    sql = (folder("migrations") / "0046_raw_readings.postgres.sql").read_text()
+    await connection.execute(sql[sql.index("DO $$") :])
+    assert await raw_from(connection, "energy") == since
+    assert await raw_from(connection, "waste") is None
 
 
 @pytest.mark.asyncio
