@@ -39,21 +39,22 @@ BEGIN
     END LOOP;
 END $$;
 
--- What was dropped until now shows in the roll-ups, which begin earlier than the readings then. Upkeep has taken days for covered by cells
+-- What was dropped until now shows in the roll-ups, which begin earlier than the readings then: up to the last such day. Upkeep has taken days for covered by cells
 -- of counters whose readings were gone by then; cells are believed from the oldest one on, at the latest from where readings begin.
 DO $$
 DECLARE
     installed text;
     oldest timestamptz;
     oldest_cell timestamptz;
-    dropped boolean;
+    dropped_until timestamptz;
 BEGIN
     FOR installed IN SELECT name FROM telemetry_domains LOOP
         oldest := coalesce(
             (SELECT min(starts) FROM telemetry_row_estimates(installed) WHERE relation = 'readings'), date_trunc('day', now()));
-        EXECUTE format('SELECT EXISTS (SELECT FROM %I WHERE bucket < $1)', installed || '_15m') INTO dropped USING oldest;
-        CONTINUE WHEN NOT dropped;
-        PERFORM telemetry_keep_from(installed, oldest);
+        EXECUTE format('SELECT date_trunc(''day'', max(bucket), ''UTC'') + interval ''24 hours'' FROM %I WHERE bucket < $1',
+                       installed || '_15m') INTO dropped_until USING oldest;
+        CONTINUE WHEN dropped_until IS NULL;
+        PERFORM telemetry_keep_from(installed, dropped_until);
         CONTINUE WHEN NOT EXISTS (SELECT FROM counter_coverage WHERE domain = installed);
         EXECUTE format('SELECT min(bucket) FROM %I', installed || '_counters_15m') INTO oldest_cell;
         UPDATE counter_coverage SET covered_from = greatest(covered_from, least(oldest, oldest_cell)) WHERE domain = installed;
