@@ -59,11 +59,12 @@ class Spool:
         self._database: sqlite3.Connection | None = None
         self._last = self._drained = 0
         self._handed_out: tuple[int, int] | None = None
+        self._leaving = False
 
     @property
     def exists(self) -> bool:
-        """Whether there is a file."""
-        return self._database is not None
+        """Whether there is a file, or one that was removed could come back with a power cut."""
+        return self._database is not None or self._leaving
 
     def open(self) -> None:
         """Takes the spool for this process, and looks through what an earlier one has left in it.
@@ -141,18 +142,22 @@ class Spool:
         Raises:
             SpoolFull: the file cannot be removed now.
         """
-        if self.messages or self._database is None:
+        if self.messages or not self.exists:
             return
         try:
             # In this order: without its log, the file would show batches that were removed. Without the file, the log
             # shows nothing.
-            self.path.unlink(missing_ok=True)
+            if self._database is not None:
+                self.path.unlink(missing_ok=True)
+                # Before anything can fail: what is kept from now on must not go to a file that has no name.
+                self._leaving = True
+                self._disconnect()
+                self._last = self._drained = 0
             _flush_directory(self.path.parent)
-            self._disconnect()
             self._log.unlink(missing_ok=True)
         except OSError as error:
             raise SpoolFull(f"the spool {self.path} cannot be removed: {error.strerror}") from error
-        self._last = self._drained = 0
+        self._leaving = False
 
     def size(self) -> int:
         """Bytes of the file that are in use."""
@@ -196,7 +201,8 @@ class Spool:
             _flush_directory(self.path.parent)
         except (OSError, SpoolFull) as error:
             self._disconnect()
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
             raise SpoolFull(f"the spool {self.path} cannot be made: {error}") from error
 
     def _connect(self) -> sqlite3.Connection:

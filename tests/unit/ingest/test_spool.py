@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -221,6 +223,45 @@ def test_second_process_does_not_get_the_spool(opened: Open) -> None:
         opened()
     first.close()
     opened()
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """The process may open no further file (EMFILE)."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Also none in place of one that it closes meanwhile.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_batch_that_comes_after_half_a_removal_is_in_a_file_with_a_name(opened: Open, tmp_path: Path) -> None:
+    spool = opened()
+    spool.append(parcel(1))
+    drain(spool)
+    with no_more_files(), pytest.raises(SpoolFull, match="cannot be removed: Too many open files"):
+        spool.clear()
+    assert spool.exists  # a power cut could bring it back, so nothing may go past it yet
+    spool.append(kept := parcel(2))
+    shutil.copytree(tmp_path, tmp_path / "after", ignore=shutil.ignore_patterns("after"))
+    assert ids(opened(tmp_path / "after")) == [kept.id]
+    assert ids(spool) == [kept.id]
+    spool.clear()
+    assert not spool.exists
+    assert [path.name for path in tmp_path.glob("w.*")] == ["w.lock"]
+
+
+def test_removal_that_was_cut_short_is_completed(opened: Open, tmp_path: Path) -> None:
+    spool = opened()
+    spool.append(parcel(1))
+    drain(spool)
+    with no_more_files(), pytest.raises(SpoolFull):
+        spool.clear()
+    spool.clear()
+    assert not spool.exists
+    assert [path.name for path in tmp_path.iterdir()] == ["w.lock"]
 
 
 def test_log_without_its_file_brings_nothing_back(opened: Open) -> None:
