@@ -129,7 +129,16 @@ class Detour:
         committed = await self._wait_until_ready()
         if committed is not None:
             # An earlier process may have been killed between a commit and the removal from the spool.
-            await self._do(self._spool.remove_committed, committed)
+            await self._patiently(self._spool.remove_committed, committed)
+
+    async def _patiently(self, work: Callable[..., None], *arguments: object) -> None:
+        """Does something with the spool, again and again until the disk allows it."""
+        while True:
+            try:
+                return await self._do(work, *arguments)
+            except SpoolFull as error:
+                self._note_failure(error)
+                await asyncio.sleep(_RETRY_S)
 
     def _may_go_straight(self) -> bool:
         assert self._ready is not None
@@ -228,7 +237,7 @@ class Detour:
                     appending.cancel()
                     return
             except SpoolFull as error:
-                log.warning("spool_fails", detail="The spool cannot be drained; it is tried again.", error=str(error))
+                self._note_failure(error)
                 await asyncio.sleep(_RETRY_S)
 
     async def _commit_oldest(self) -> None:
@@ -254,6 +263,9 @@ class Detour:
     def _acknowledge(self, parcel: Parcel) -> None:
         self._settle(parcel.first, parcel.end)
         self._in_hand.popleft()
+
+    def _note_failure(self, error: SpoolFull) -> None:
+        log.warning("spool_fails", detail="The spool cannot be drained; it is tried again.", error=str(error))
 
     def _note_room(self, error: SpoolFull | None) -> None:
         self._metrics.full(error is not None)
