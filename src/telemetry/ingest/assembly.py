@@ -37,7 +37,7 @@ GRACE: Final = timedelta(seconds=2.5)
 _OBSERVE_S: Final = 0.2
 _ANSWER_EVERY_S: Final = 1.0
 _SILENCE_S: Final = 5.0
-"""A session whose broker has sent nothing for so long, with nothing in flight, holds nothing."""
+"""A session whose broker has sent nothing for so long, with nothing of it on our side, holds nothing."""
 
 
 class Assembly:
@@ -197,9 +197,16 @@ class Assembly:
         while looks < _SILENCE_S / _OBSERVE_S:
             await asyncio.sleep(_OBSERVE_S)
             stats = self._subscriber.stats
-            silent = stats.connected and not stats.in_flight and not self._intake.waiting
+            silent = stats.connected and self._holds_nothing
             looks = looks + 1 if silent and stats.messages_received == seen else 0
             seen = stats.messages_received
+
+    @property
+    def _holds_nothing(self) -> bool:
+        """Whether everything that was received is committed."""
+        if self._subscriber.stats.in_flight or self._pipeline.oldest_us is not None:
+            return False
+        return self._detour is None or self._detour.holds_nothing
 
 
 def patience_s(settings: Settings) -> float | None:

@@ -83,6 +83,11 @@ class Detour:
         """When the oldest message was received that is not acknowledged, in µs since 1970."""
         return self._in_hand[0].arrivals[0].received_us if self._in_hand else self._pipeline.oldest_us
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether nothing waits for the database: neither acknowledged, in the spool, nor in hand."""
+        return not self._in_hand and not self._spool.exists
+
     async def open(self) -> None:
         """Takes the spool, and gives the database `spool.after` to be there; to be called before messages can come.
 

@@ -13,7 +13,8 @@ from telemetry.domains import load_domains
 from telemetry.ingest.assembly import Assembly, patience_s
 from telemetry.ingest.exposition import Page, shown, told
 from telemetry.ingest.schema import wait_for_schema
-from telemetry.ingest.shares import Share, made_after, shares
+from telemetry.ingest.shares import Share, made_after, may_be, shares
+from telemetry.ingest.spool import left_behind
 from telemetry.ingest.tasks import together, unless
 from telemetry.settings import Settings
 from telemetry.store.sessions import Known, Sessions
@@ -85,6 +86,7 @@ async def _empty_former(settings: Settings, present: list[str], page: Page, stop
 
     async def look() -> list[Known]:
         await sessions.wait_for(present)
+        await _recall(settings, sessions, present)
         return await sessions.former(present)
 
     async def empty(former: Known) -> None:
@@ -105,6 +107,27 @@ async def _empty_former(settings: Settings, present: list[str], page: Page, stop
     finally:
         await sessions.close()
     await together([empty(former) for former in found or []])
+
+
+async def _recall(settings: Settings, sessions: Sessions, present: list[str]) -> None:
+    """Puts sessions on record again that have a spool and would be looked for by nobody."""
+    directory = settings.spool.directory
+    if directory is None:
+        return
+    domains = list(load_domains(settings.domains.directories))
+    found = set(await asyncio.to_thread(left_behind, directory, settings.mqtt.client_id)) - set(present)
+    for client_id in await sessions.unknown(found):
+        ours = may_be(client_id, settings, domains)
+        log.warning(
+            "spool_without_session",
+            detail="The session of a spool is not on record; what is in it is stored."
+            if ours
+            else "No session is on record for a spool. Unless another ingest keeps it there, its messages are nowhere "
+            "else: run ingest once with the mqtt.client_id that it is named after.",
+            file=str(directory / f"{client_id}.sqlite"),
+        )
+        if ours:
+            await sessions.recall(client_id)
 
 
 def collect_garbage_rarely() -> None:

@@ -286,6 +286,11 @@ class Spool:
         )
 
 
+def left_behind(directory: Path, base: str) -> list[str]:
+    """The client ids whose names begin so and that have a file there."""
+    return sorted(path.stem for path in directory.glob("*.sqlite") if path.stem.startswith(base))
+
+
 def check_directory(directory: Path) -> None:
     """Whether spools can be kept there.
 
