@@ -36,8 +36,9 @@ GRACE: Final = timedelta(seconds=2.5)
 """For what was received before the end is told to be committed; what is not is delivered again."""
 _OBSERVE_S: Final = 0.2
 _ANSWER_EVERY_S: Final = 1.0
+_ECHOES: Final = 2
 _SILENCE_S: Final = 5.0
-"""A session whose broker has sent nothing for so long, with nothing of it on our side, holds nothing."""
+"""A session whose broker has sent nothing for so long and answers, with nothing of it on our side, holds nothing."""
 
 
 class Assembly:
@@ -192,14 +193,25 @@ class Assembly:
             await asyncio.sleep(_ANSWER_EVERY_S)
 
     async def _silence(self) -> None:
-        """Waits until the broker has sent nothing for a while, although it could, and all is settled."""
-        seen, looks = -1, 0
-        while looks < _SILENCE_S / _OBSERVE_S:
+        """Waits until nothing of the session is left, at the broker or here."""
+        while not await self._is_silent():  # noqa: ASYNC110 - it looks at what other tasks do
             await asyncio.sleep(_OBSERVE_S)
-            stats = self._subscriber.stats
-            silent = stats.connected and self._holds_nothing
-            looks = looks + 1 if silent and stats.messages_received == seen else 0
-            seen = stats.messages_received
+
+    async def _is_silent(self) -> bool:
+        """Whether the broker had nothing more for us, although it could have sent it.
+
+        That nothing comes says little: a network may stall, a broker be slow. So it must answer, too, over the same
+        connection, to questions that were asked after our last acknowledgement, with no message before any answer.
+        """
+        stats = self._subscriber.stats
+        seen = stats.connections, stats.messages_received
+        for _ in range(_ECHOES):
+            await asyncio.sleep(_SILENCE_S / _ECHOES)
+            if not (self._holds_nothing and await self._subscriber.echo() and self._holds_nothing):
+                return False
+            if (stats.connections, stats.messages_received) != seen:
+                return False
+        return True
 
     @property
     def _holds_nothing(self) -> bool:

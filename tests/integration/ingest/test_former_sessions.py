@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -19,9 +20,13 @@ from telemetry.ingest import assembly, service
 from telemetry.ingest.intake import Arrival
 from telemetry.ingest.parcel import Kept, Parcel
 from telemetry.ingest.spool import Spool
+from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import Settings
 from telemetry.store.pool import connection as connected
-from tests.support.ingesting import PATIENCE_S, received
+from tests.support.broker_fixtures import MosquittoFactory
+from tests.support.gateway import gateway
+from tests.support.ingesting import PATIENCE_S, ingesting, received
+from tests.support.proxy import Proxy
 from tests.support.supervised import until
 
 SILENCE_S = 1.0
@@ -57,11 +62,37 @@ async def working(settings: Settings) -> AsyncIterator[None]:
         await asyncio.wait_for(asyncio.gather(*workers), PATIENCE_S)
 
 
-async def on_record(database: asyncpg.Connection, client_id: str, filters: list[str]) -> None:
+def to_broker(settings: Settings, port: int, **more: Any) -> Settings:
+    """The same at another broker."""
+    return settings.model_copy(update={"mqtt": settings.mqtt.model_copy(update={"port": port, **more})})
+
+
+async def subscribed(settings: Settings, client_id: str, filters: list[str]) -> None:
+    """Makes a session that the broker keeps, as a process has it that was stopped."""
+    mqtt = settings.mqtt.model_copy(update={"client_id": client_id})
+    subscriber = Subscriber(mqtt, filters, lambda first, messages: None)
+    running = asyncio.create_task(subscriber.run())
+    while not subscriber.stats.connected:
+        await asyncio.sleep(0.02)
+    await subscriber.close(timedelta(0))
+    await running
+
+
+async def publish(settings: Settings, readings: int, size: int = 9_000) -> None:
+    """Publishes readings of so many bytes."""
+    now = datetime.now(UTC)
+    async with gateway(settings) as sender:
+        for number in range(readings):
+            time = (now - timedelta(milliseconds=number)).isoformat()
+            await sender.send("waste/bin", {"time": time, "fill_level_pct": 5, "filler": "x" * size})
+
+
+async def on_record(database: asyncpg.Connection, client_id: str, filters: list[str], base: str = "") -> None:
     """Writes that the broker had that session."""
     await database.execute(
-        "INSERT INTO ingest_sessions (client_id, base, filters, subscribed_at) VALUES ($1, $1, $2, now())",
+        "INSERT INTO ingest_sessions (client_id, base, filters, subscribed_at) VALUES ($1, $2, $3, now())",
         client_id,
+        base or client_id,
         filters,
     )
 
@@ -128,3 +159,26 @@ async def test_spool_whose_session_is_not_on_record_is_drained_or_named(
     assert unclear.exists()
     named = {each["file"] for each in said if each["event"] == "spool_without_session"}
     assert named == {str(file) for file in (*files, unclear)}
+
+
+@pytest.mark.asyncio
+async def test_former_session_is_kept_while_the_network_stalls(
+    settings: Settings, connection: asyncpg.Connection, mosquitto_factory: MosquittoFactory
+) -> None:
+    """For longer than a silence lasts, and with no connection lost; most of it is still at the broker."""
+    broker, total = mosquitto_factory(), 400
+    settings = to_broker(settings, broker.port, receive_maximum=20)
+    former, filters = f"{settings.mqtt.client_id}-old", [f"{settings.mqtt.topic_root}/#"]
+    await subscribed(settings, former, filters)
+    await publish(settings, total)
+    await on_record(connection, former, filters, base=settings.mqtt.client_id)
+    async with Proxy(broker.port) as proxy, ingesting(to_broker(settings, proxy.port)):
+        proxy.slow(0.02)
+        await until(connection, "SELECT count(*) FROM waste_readings", lambda rows: rows >= 120)
+        proxy.slow(4 * SILENCE_S)
+        await asyncio.sleep(6 * SILENCE_S)
+        assert await connection.fetchval("SELECT count(*) FROM waste_readings") < total
+        assert await is_known(connection, former)
+        proxy.heal()
+        await forgotten(connection, former)
+        assert await received(connection, total) == {"received": total, "stored": total}
