@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from telemetry.domains import load_domains
+from telemetry.errors import ConfigurationError
 from telemetry.ingest.accounts import Accounts
 from telemetry.ingest.detour import Detour
 from telemetry.ingest.devices import Devices
@@ -135,7 +136,7 @@ class Assembly:
         log.info("ingest_starts", detail="Readings are taken in.", client_id=self._share.client_id)
         parts = [
             asyncio.create_task((self._detour or self._pipeline).run(), name="pipeline"),
-            asyncio.create_task(self._subscriber.run(), name="subscriber"),
+            asyncio.create_task(self._subscribe(), name="subscriber"),
             asyncio.create_task(self._observe(), name="observe"),
             asyncio.create_task(self._accounts.run(), name="accounts"),
             asyncio.create_task(self._record(), name="record"),
@@ -146,6 +147,15 @@ class Assembly:
                 part.result()
         finally:
             await end(*parts)
+
+    async def _subscribe(self) -> None:
+        try:
+            await self._subscriber.run()
+        except ConfigurationError:
+            # A session that is only emptied may be refused for good, but what is in its spool needs no broker.
+            while not (self._share.filters or self._holds_nothing):  # noqa: ASYNC110 - what other tasks do
+                await asyncio.sleep(_OBSERVE_S)
+            raise
 
     async def _finish(self, working: asyncio.Task[None]) -> None:
         """Stops reading, commits and acknowledges what was read, and leaves; the broker keeps the session."""

@@ -6,10 +6,12 @@ import asyncio
 import gc
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Final
 
 import structlog
 
 from telemetry.domains import load_domains
+from telemetry.errors import ConfigurationError
 from telemetry.ingest.assembly import Assembly, patience_s
 from telemetry.ingest.exposition import Page, shown, told
 from telemetry.ingest.schema import wait_for_schema
@@ -20,6 +22,9 @@ from telemetry.settings import Settings
 from telemetry.store.sessions import Known, Sessions
 
 log = structlog.get_logger()
+
+_AGAIN_S: Final = 60.0
+"""Before a former session with a fault is tried again."""
 
 
 async def run(settings: Settings, stop: asyncio.Event, worker: int = 1, report_to: Connection | None = None) -> None:
@@ -95,12 +100,24 @@ async def _empty_former(settings: Settings, present: list[str], page: Page, stop
             detail="A session is used no more; what it holds is taken.",
             client_id=former.client_id,
         )
-        mine = Sessions(settings)
-        try:
-            await Assembly(settings, Share(former.client_id, ()), former, mine, page).run(stop)
-        finally:
-            await mine.close()
-            page.remove(former.client_id)
+        while not stop.is_set():
+            mine = Sessions(settings)
+            try:
+                await Assembly(settings, Share(former.client_id, ()), former, mine, page).run(stop)
+                return
+            except ConfigurationError as error:
+                # It concerns that session alone; nothing of it is given up, and the others go on.
+                log.error(
+                    "ingest_session_former_fails",
+                    detail="A session that is used no more cannot be emptied; it is tried again.",
+                    client_id=former.client_id,
+                    retry_s=_AGAIN_S,
+                    error=str(error),
+                )
+            finally:
+                await mine.close()
+                page.remove(former.client_id)
+            await unless(stop, asyncio.sleep(_AGAIN_S))
 
     try:
         found = await unless(stop, look())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import aiomqtt
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
@@ -85,6 +86,16 @@ async def publish(settings: Settings, readings: int, size: int = 9_000) -> None:
         for number in range(readings):
             time = (now - timedelta(milliseconds=number)).isoformat()
             await sender.send("waste/bin", {"time": time, "fill_level_pct": 5, "filler": "x" * size})
+
+
+async def send_one(settings: Settings) -> None:
+    """Publishes one reading to a session of the present, once that is there."""
+    async with connected(settings, "test") as database:
+        await until(database, "SELECT count(*) FROM ingest_sessions WHERE answered", lambda found: found == 5)
+    # A broker that goes by client ids knows this one.
+    name = f"{settings.mqtt.client_id}-gateway"
+    async with aiomqtt.Client(settings.mqtt.host, settings.mqtt.port, identifier=name) as sender:
+        await sender.publish(f"{settings.mqtt.topic_root}/lighting/lamp", json.dumps({"power_w": 1.0}), qos=1)
 
 
 async def on_record(database: asyncpg.Connection, client_id: str, filters: list[str], base: str = "") -> None:
@@ -182,3 +193,54 @@ async def test_former_session_is_kept_while_the_network_stalls(
         proxy.heal()
         await forgotten(connection, former)
         assert await received(connection, total) == {"received": total, "stored": total}
+
+
+@pytest.mark.asyncio
+async def test_former_session_that_the_broker_refuses_ends_nothing_else(
+    settings: Settings,
+    connection: asyncpg.Connection,
+    mosquitto_factory: MosquittoFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """It is named and tried again, and what its spool holds is stored meanwhile."""
+    monkeypatch.setattr(service, "_AGAIN_S", 0.5)
+    former = settings.mqtt.client_id
+    broker = mosquitto_factory(options={"clientid_prefixes": f"{former}-"})
+    await on_record(connection, former, [f"{settings.mqtt.topic_root}/#"])
+    file = leave_behind(tmp_path, settings, former, readings=50)
+    with capture_logs() as said:
+        async with working(divided(to_broker(settings, broker.port), tmp_path)):
+            await until(connection, "SELECT count(*) FROM waste_readings", lambda rows: rows == 50)
+            while sum(each["event"] == "ingest_session_former_fails" for each in said) < 2:
+                await asyncio.sleep(0.05)
+            await send_one(to_broker(settings, broker.port))
+            await until(connection, "SELECT count(*) FROM lighting_readings", lambda rows: rows == 1)
+    assert await is_known(connection, former)
+    assert not file.exists()
+    (told, *_) = [each for each in said if each["event"] == "ingest_session_former_fails"]
+    assert told["client_id"] == former
+    assert "refuses us" in told["error"]
+
+
+@pytest.mark.asyncio
+async def test_former_session_whose_spool_is_damaged_ends_nothing_else(
+    settings: Settings, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(service, "_AGAIN_S", 0.5)
+    former = settings.mqtt.client_id
+    await on_record(connection, former, [f"{settings.mqtt.topic_root}/#"])
+    file = leave_behind(tmp_path, settings, former)
+    whole = file.read_bytes()
+    file.write_bytes(b"x" * 100 + whole[100:])
+    with capture_logs() as said:
+        async with working(divided(settings, tmp_path)):
+            while not [each for each in said if each["event"] == "ingest_session_former_fails"]:
+                await asyncio.sleep(0.05)
+            await send_one(settings)
+            await until(connection, "SELECT count(*) FROM lighting_readings", lambda rows: rows == 1)
+            assert await is_known(connection, former)
+            file.write_bytes(whole)
+            await forgotten(connection, former)
+    assert await connection.fetchval("SELECT count(*) FROM waste_readings") == 5
+    assert any(f"the spool {file} is damaged" in each.get("error", "") for each in said)
