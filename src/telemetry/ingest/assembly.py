@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -59,6 +60,7 @@ class Assembly:
         self._known = known
         self._sessions = sessions
         self._emptied = asyncio.Event()
+        self._replaced = asyncio.Event()
         self._metrics = Metrics()
         page.add(share.client_id, self._metrics.registry)
         self._devices = Devices(settings)
@@ -83,10 +85,15 @@ class Assembly:
         )
         self._detour = self._by_the_spool()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Takes in until told to stop; a session that is only emptied, until it holds nothing."""
+    async def run(self, stop: asyncio.Event) -> bool:
+        """Takes in until told to stop; a session that is only emptied, until it holds nothing.
+
+        Returns:
+            Whether another process works under its name, so that this one has left the broker to it; assembled anew, it
+            stands by.
+        """
         working = asyncio.create_task(self._work(), name="ingest")
-        ending = [asyncio.create_task(event.wait(), name="stop") for event in (stop, self._emptied)]
+        ending = [asyncio.create_task(event.wait(), name="stop") for event in (stop, self._emptied, self._replaced)]
         try:
             await asyncio.wait({working, *ending}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
@@ -100,6 +107,7 @@ class Assembly:
             await self._writer.close()
         if not working.cancelled():
             working.result()
+        return self._replaced.is_set()
 
     def _by_the_spool(self) -> Detour | None:
         spool = self._settings.spool
@@ -113,13 +121,15 @@ class Assembly:
             self._subscriber.settle,
             self._metrics.spool,
             ready=self._ready,
+            alone=self._writer.open,
             barred=lambda: self._writer.is_barred,
             cut=self._cut,
         )
 
-    async def _ready(self) -> UUID | None:
+    async def _ready(self, place: UUID) -> Collection[UUID]:
         await wait_for_schema(self._settings)
-        return await self._writer.open()
+        self._writer.place = place
+        return await self._writer.known()
 
     def _cut(self) -> None:
         self._writer.cut()
@@ -175,6 +185,15 @@ class Assembly:
             oldest_us = (self._detour or self._pipeline).oldest_us
             self._metrics.observe(self._subscriber.stats, self._intake.waiting, oldest_us)
             self._accounts.note()
+            if self._writer.is_barred and not self._replaced.is_set():
+                # We had lost our way to the database, and it has taken us for dead. To go on would be to take the
+                # session at the broker from that process, and it from us, in turns.
+                log.warning(
+                    "ingest_replaced",
+                    detail="Another process has taken over; this one leaves the broker to it and stands by.",
+                    client_id=self._share.client_id,
+                )
+                self._replaced.set()
             await asyncio.sleep(_OBSERVE_S)
 
     async def _record(self) -> None:

@@ -55,14 +55,15 @@ async def _take(settings: Settings, share: Share, page: Page, stop: asyncio.Even
         await wait_for_schema(settings)
         return await sessions.announce(share.client_id, share.filters)
 
-    known = None
+    replaced = True
     try:
-        # With a spool, the database may be away: the session is announced when it is back.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(patience_s(settings)):
-                known = await unless(stop, announce())
-        if not stop.is_set():
-            await Assembly(settings, share, known, sessions, page).run(stop)
+        while replaced and not stop.is_set():
+            known = None
+            # With a spool, the database may be away: the session is announced when it is back.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s(settings)):
+                    known = await unless(stop, announce())
+            replaced = not stop.is_set() and await Assembly(settings, share, known, sessions, page).run(stop)
     finally:
         await sessions.close()
 
@@ -103,8 +104,9 @@ async def _empty_former(settings: Settings, present: list[str], page: Page, stop
         while not stop.is_set():
             mine = Sessions(settings)
             try:
-                await Assembly(settings, Share(former.client_id, ()), former, mine, page).run(stop)
-                return
+                if not await Assembly(settings, Share(former.client_id, ()), former, mine, page).run(stop):
+                    return
+                continue
             except ConfigurationError as error:
                 # It concerns that session alone; nothing of it is given up, and the others go on.
                 log.error(

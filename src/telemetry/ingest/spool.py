@@ -14,11 +14,11 @@ import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.ingest.parcel import Parcel, pack, unpack
@@ -47,11 +47,13 @@ class Spool:
 
     Attributes:
         messages: how many wait.
+        place: tells the spool of this directory from one of the same name elsewhere; known once it is open.
     """
 
     def __init__(self, directory: Path, worker: str, quota: int) -> None:
         self.path = directory / f"{worker}.sqlite"
         self.messages = 0
+        self.place = uuid4()
         self._log = directory / f"{worker}.sqlite-wal"
         self._lock_path = directory / f"{worker}.lock"
         self._quota = quota
@@ -122,19 +124,23 @@ class Spool:
         assert self._handed_out is not None
         self._remove_through(*self._handed_out)
 
-    def remove_committed(self, batch: UUID) -> None:
-        """Takes out the batch of that id, if it is there, and all before it; called before anything is drained."""
+    def remove_committed(self, batches: Collection[UUID]) -> None:
+        """Takes out the batches of these ids, if they are there, and all before; called before anything is drained."""
         if self._database is None:
             return
-        with self._explained():
-            (position, messages) = self._database.execute(
-                """
-                SELECT position, (SELECT sum(messages) FROM batches AS older WHERE older.position <= batches.position)
-                FROM batches WHERE id = ? UNION ALL SELECT 0, 0
-                """,
-                (batch.bytes,),
-            ).fetchone()
-        self._remove_through(position, messages)
+        for batch in batches:
+            with self._explained():
+                (position, messages) = self._database.execute(
+                    """
+                    SELECT position, (
+                        SELECT sum(messages) FROM batches AS older WHERE position > ?1 AND position <= batches.position
+                    )
+                    FROM batches WHERE id = ?2 AND position > ?1 UNION ALL SELECT 0, 0
+                    """,
+                    (self._drained, batch.bytes),
+                ).fetchone()
+            if position:
+                self._remove_through(position, messages)
 
     def clear(self) -> None:
         """Gives the room back to the disk, unless something waits.
@@ -192,6 +198,7 @@ class Spool:
                 f"another process has the spool {self.path}; stop it, or give this one an mqtt.client_id of its own"
             ) from error
         self._lock = lock
+        self.place = _place(lock)
 
     def _create(self) -> None:
         try:
@@ -301,6 +308,18 @@ def check_directory(directory: Path) -> None:
         raise ConfigurationError(f"spool.directory: there is no directory {directory}; make it, on a disk that lasts")
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigurationError(f"spool.directory: {directory} cannot be written by the user of this process")
+
+
+def _place(lock: int) -> UUID:
+    """What is written in the lock file; where nothing is, a new one, which is forgotten where there is no room."""
+    try:
+        return UUID(os.pread(lock, 36, 0).decode())
+    except (OSError, ValueError):
+        made = uuid4()
+    with suppress(OSError):
+        os.pwrite(lock, str(made).encode(), 0)
+        os.fsync(lock)
+    return made
 
 
 def _digest(id_bytes: bytes, messages: int, body: bytes) -> bytes:

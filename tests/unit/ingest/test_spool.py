@@ -128,9 +128,9 @@ def test_committed_batch_and_all_before_it_are_not_drained_again(opened: Open, t
     spool = opened()
     for each in parcels:
         spool.append(each)
-    spool.remove_committed(uuid4())
+    spool.remove_committed([uuid4()])
     assert spool.messages == 12
-    spool.remove_committed(parcels[1].id)
+    spool.remove_committed([uuid4(), parcels[1].id, parcels[0].id])
     assert spool.messages == 6
     assert ids(spool) == [each.id for each in parcels[2:]]
 
@@ -262,6 +262,13 @@ def test_removal_that_was_cut_short_is_completed(opened: Open, tmp_path: Path) -
     spool.clear()
     assert not spool.exists
     assert [path.name for path in tmp_path.iterdir()] == ["w.lock"]
+
+
+def test_place_is_that_of_the_directory(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    first, elsewhere = opened(), opened(tmp_path / "elsewhere")
+    first.close()
+    assert opened().place == first.place != elsewhere.place
 
 
 def test_log_without_its_file_brings_nothing_back(opened: Open) -> None:
