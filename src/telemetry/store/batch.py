@@ -159,6 +159,7 @@ class Batch:
         left: messages that another session takes; they are acknowledged and in no account.
         id: tells whether a commit whose answer was lost took place.
         began: when it was begun, before any key was looked up; seconds of the monotonic clock.
+        acknowledged: whether its messages are acknowledged already, so that they are nowhere else.
     """
 
     first: int
@@ -173,6 +174,7 @@ class Batch:
     left: int = 0
     id: uuid.UUID = field(default_factory=uuid.uuid4)
     began: float = field(default_factory=monotonic)
+    acknowledged: bool = False
 
     def quarters(self) -> Iterator[tuple[str, int]]:
         """The domains and quarters of an hour (in µs since 1970) that the readings are about."""
