@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from telemetry.client import questions
 from telemetry.client.devices import Device
-from telemetry.client.exchange import Answer, Question, Request, Retry, Send, Wait, patient
+from telemetry.client.exchange import Answer, Question, Request, Retry, Send, Wait, begun, patient
 from telemetry.client.latest import Latest
 from telemetry.client.pages import AnyPage, Paged
 from telemetry.client.quarantine import Refused
@@ -141,7 +141,7 @@ class AsyncClient:
         Raises:
             ClientError: there is none; see `telemetry.client.errors`.
         """
-        with closing(patient(question.flow(), self._retry)) as steps:
+        with closing(patient(begun(question), self._retry)) as steps:
             answer: Answer | None = None
             while True:
                 try:

@@ -149,6 +149,20 @@ def one(request: Request, read: Callable[[Answer], T]) -> Question[T]:
     return Question(flow)
 
 
+def begun(question: Question[T]) -> Flow[T]:
+    """The flow of a question.
+
+    Raises:
+        InvalidArgument: it is an answer, or comes in pages.
+    """
+    if not isinstance(question, Question):
+        raise InvalidArgument(
+            f"question: a {type(question).__name__} cannot be asked at once; "
+            "allowed: series(…) of telemetry.client; what comes in pages is a method: client.readings(…)"
+        )
+    return question.flow()
+
+
 def patient(flow: Flow[T], retry: Retry) -> Steps[T]:
     """The flow, with each request sent again as long as `retry` allows."""
     with closing(flow):

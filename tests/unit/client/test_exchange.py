@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -25,10 +27,11 @@ from telemetry.client import (
     TooManyQuestions,
     UnexpectedAnswer,
     questions,
+    readings,
     series,
 )
 from telemetry.client.errors import refusal
-from telemetry.client.exchange import Answer, Request, Send, Wait, patient
+from telemetry.client.exchange import Answer, Request, Send, Wait, begun, patient
 from telemetry.client.words import parameters
 from telemetry.errors import TelemetryError
 
@@ -194,6 +197,51 @@ def test_parameter_that_means_something_else_than_it_seems_is_refused(given: Map
         parameters(**given)
     with pytest.raises(ValueError, match=sentence):
         parameters(**given)
+
+
+NOON = datetime(2026, 3, 29, 12, tzinfo=UTC)
+FIRST = datetime.min.replace(tzinfo=ZoneInfo("Asia/Tokyo"))
+"""In no year of UTC."""
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (lambda: questions.put_meter_swap("a", "b", NOON, start_index=math.nan), "start_index: nan .*finite"),
+        (lambda: questions.put_meter_swap("a", "b", NOON, start_index=10**400), "start_index: 10.* .*finite"),
+        (lambda: questions.put_meter_swap("a", "b", NOON, start_index=0, final_index=math.inf), "final_index: inf"),
+        (lambda: questions.put_meter_swap("a", "b", FIRST, start_index=0), "time: 0001.* in no year of UTC"),
+        (lambda: questions.meter_swap("a", "b", date(2026, 3, 29)), "time: 2026-03-29 is a day"),  # type: ignore[arg-type]
+        (lambda: questions.delete_meter_swap("a", "b", None), "time: None is not allowed"),  # type: ignore[arg-type]
+        (lambda: questions.put_device("a", "lighting", latitude=math.nan), "latitude: nan .*finite"),
+        (lambda: questions.put_device("a", "lighting", interval_s=timedelta(minutes=1)), "interval_s: .*finite"),  # type: ignore[arg-type]
+        (lambda: questions.put_device("a", "lighting", zone="\ud800"), "zone: .* is no text that can be sent"),
+        (lambda: questions.import_devices([{"device_id": "a"}]), "registrations: .*Registration"),  # type: ignore[list-item]
+        (lambda: questions.device(""), "device_id: '' is not allowed"),
+        (lambda: questions.device(5), "device_id: 5 is not allowed"),  # type: ignore[arg-type]
+        (lambda: questions.device("\ud800"), "device_id: .* is no text that can be sent"),
+        (lambda: questions.changes(""), "domain: '' is not allowed"),
+        (lambda: questions.quarantine_entry(1.5), "number: 1.5 is no id"),  # type: ignore[arg-type]
+        (lambda: series("lighting", "\ud800"), "metric: .* is no text that can be sent"),
+        (lambda: series("lighting", "power_w", start=FIRST), "start: 0001.* in no year of UTC"),
+        (lambda: series("lighting", "power_w", device=b"lamp-1"), "device: b'lamp-1' is not allowed"),  # type: ignore[arg-type]
+        (lambda: series("lighting", "power_w", device=[None]), "device: None is not allowed"),  # type: ignore[list-item]
+        (lambda: begun(readings("lighting")), "question: a ReadingsQuestion cannot be asked at once"),  # type: ignore[arg-type]
+        (lambda: questions.download({}, "a.csv"), "question: a dict is none that has a file"),  # type: ignore[arg-type]
+        (lambda: questions.download(series("lighting", "power_w"), "", "csv"), "path: '' names no file"),
+    ],
+)
+def test_argument_that_cannot_be_sent_is_refused_by_name(ask: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(InvalidArgument, match=sentence):
+        ask()
+
+
+def test_numbers_of_every_library_are_written_as_numbers() -> None:
+    for index in (Decimal("1.5"), np.float32(1.5), 1.5):
+        flow = questions.put_meter_swap("lamp-1", "energy_kwh", NOON, start_index=index).flow()  # type: ignore[arg-type]
+        assert next(flow).request.body == {"start_index": 1.5, "final_index": None}
+    whole = questions.put_device("lamp-1", "lighting", interval_s=np.int64(900)).flow()  # type: ignore[arg-type]
+    assert json.loads(json.dumps(next(whole).request.body))["interval_s"] == 900
 
 
 def test_names_in_paths_are_quoted() -> None:
