@@ -24,6 +24,7 @@ from telemetry.client import (
     Retry,
     ServiceFault,
     ServiceUnavailable,
+    TooLarge,
     TooManyQuestions,
     UnexpectedAnswer,
     questions,
@@ -132,6 +133,25 @@ def test_answer_that_is_no_success_is_an_error_of_its_kind(
     assert isinstance(error, TelemetryError)
     with pytest.raises(kind, match=sentence):
         raise error
+
+
+@pytest.mark.parametrize("status", [422, 413, 503])
+@pytest.mark.parametrize(
+    ("figures", "sentence"),
+    [
+        ({"estimate": 9_000_000, "limit": 500_000}, "too-large: no; estimate: 9,000,000, limit: 500,000"),
+        ({"estimate": 9_000_000}, "too-large: no; estimate: 9,000,000, limit: None"),
+        ({"limit": 500_000}, "too-large: no$"),
+        ({}, "too-large: no$"),
+    ],
+)
+def test_question_that_is_too_large_tells_the_figures(status: int, figures: dict[str, Any], sentence: str) -> None:
+    answer = problem(status, "too-large", parameter="window", **figures)
+    with pytest.raises(TooLarge, match=sentence) as told:
+        raise refusal(answer.status, answer.headers, answer.content)
+    assert (told.value.estimate, told.value.limit) == (figures.get("estimate"), figures.get("limit"))
+    assert (told.value.status, told.value.kind, told.value.parameter) == (status, "too-large", "window")
+    assert isinstance(told.value, InvalidParameter)
 
 
 @pytest.mark.parametrize(
