@@ -23,7 +23,9 @@ _LONGEST_TIMEOUT_S = 1e9
 """More than any clock of a socket takes is an error there."""
 CHUNK = 1 << 16
 """Bytes that are handed to a sink at a time."""
-NEVER = Retry(attempts=1)
+NEVER = Retry(within_s=0)
+CONCURRENCY = 6
+"""As many questions as the service answers to one address at a time by default (`api.max_concurrent_per_client`)."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -57,6 +59,17 @@ def _headers(given: Mapping[str, str]) -> httpx.Headers:
         return httpx.Headers({**own, **given})
     except (UnicodeEncodeError, TypeError) as error:
         raise InvalidArgument(f"headers: {error}; allowed: text of ASCII characters") from error
+
+
+def turns(concurrency: int) -> int:
+    """Questions that may be under way at a time.
+
+    Raises:
+        InvalidArgument: none could be.
+    """
+    if not isinstance(concurrency, int) or concurrency < 1:
+        raise InvalidArgument(f"concurrency: {concurrency!r} is not allowed; allowed: 1 or more")
+    return concurrency
 
 
 def words(request: Request) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -47,9 +48,14 @@ def problem(status: int, kind: str, retry_after: str | None = None, **more: Any)
     return Answer(status, headers, json.dumps(members).encode())
 
 
-def told(question: Question[Any], answers: list[Answer], retry: Retry) -> tuple[Any, list[float], list[Request]]:
-    """How a question ends that gets these answers: the result or the error, the pauses, and what was sent."""
-    steps, pauses, sent = patient(question.flow(), retry), [], []
+def told(
+    question: Question[Any], answers: Iterable[Answer], retry: Retry, takes_s: float = 0.0
+) -> tuple[Any, list[float], list[Request]]:
+    """How a question ends that gets these answers, each after so many seconds: the result or the error, the pauses, and
+    what was sent.
+    """
+    now, pauses, sent = 0.0, [], []
+    steps = patient(question.flow(), retry, lambda: now)
     left = iter(answers)
     answer = None
     try:
@@ -57,9 +63,11 @@ def told(question: Question[Any], answers: list[Answer], retry: Retry) -> tuple[
             step = steps.send(answer)
             if isinstance(step, Wait):
                 pauses.append(step.seconds)
+                now += step.seconds
                 answer = None
             else:
                 sent.append(step.request)
+                now += takes_s
                 answer = next(left)
     except StopIteration as end:
         return end.value, pauses, sent
@@ -67,21 +75,35 @@ def told(question: Question[Any], answers: list[Answer], retry: Retry) -> tuple[
         return error, pauses, sent
 
 
-def test_question_refused_for_the_moment_is_asked_again_after_longer_and_longer_pauses() -> None:
+def test_question_refused_for_the_moment_is_asked_again_when_the_service_says() -> None:
     busy = problem(429, "too-many-questions", "2")
     found, pauses, sent = told(questions.version(), [busy, problem(503, "database-away", "3"), VERSION], Retry())
-    assert (found.version, pauses, len(sent)) == ("9", [2, 6], 3)
-    found, pauses, sent = told(questions.version(), [busy] * 9, Retry(attempts=3))
-    assert (type(found), found.retry_after, pauses, len(sent)) == (TooManyQuestions, 2.0, [2, 4], 3)
-    found, pauses, _ = told(questions.version(), [busy] * 9, Retry(longest_s=3))
-    assert (type(found), pauses) == (TooManyQuestions, [2])
+    assert (found.version, pauses, len(sent)) == ("9", [2, 3], 3)
+    found, pauses, sent = told(questions.version(), [busy] * 25 + [VERSION], Retry())
+    assert (found.version, pauses, len(sent)) == ("9", [2] * 25, 26)
+    found, pauses, _ = told(questions.version(), [problem(429, "too-many-questions", "0"), VERSION], Retry())
+    assert (found.version, pauses) == ("9", [0.1])
+    found, pauses, _ = told(questions.version(), [busy] * 10_000 + [VERSION], Retry(within_s=math.inf))
+    assert (found.version, len(pauses)) == ("9", 10_000)
+
+
+def test_question_is_asked_again_until_some_time_after_the_first_refusal() -> None:
+    busy = repeat(problem(429, "too-many-questions", "2"))
+    found, pauses, sent = told(questions.version(), busy, Retry())
+    assert (type(found), found.retry_after, pauses, len(sent)) == (TooManyQuestions, 2.0, [2] * 30, 31)
+    # The 2 s after which a service refuses count as well, but for the first ones.
+    found, pauses, _ = told(questions.version(), busy, Retry(within_s=60), takes_s=2)
+    assert (type(found), pauses) == (TooManyQuestions, [2] * 15)
+    found, pauses, _ = told(questions.version(), busy, Retry(within_s=1.9))
+    assert (type(found), pauses) == (TooManyQuestions, [])
 
 
 @pytest.mark.parametrize(
     ("question", "answer", "retry"),
     [
-        (questions.version(), problem(429, "too-many-questions", "2"), Retry(attempts=1)),
-        (questions.version(), problem(429, "too-many-questions", "31"), Retry()),
+        (questions.version(), problem(429, "too-many-questions", "2"), Retry(within_s=0)),
+        (questions.version(), problem(429, "too-many-questions", "0"), Retry(within_s=0)),
+        (questions.version(), problem(429, "too-many-questions", "61"), Retry()),
         (questions.version(), problem(503, "too-slow"), Retry()),
         (questions.version(), problem(503, "database-away", "tomorrow"), Retry()),
         (questions.version(), problem(500, "internal-error", "1"), Retry()),
@@ -102,9 +124,10 @@ def test_health_of_a_service_without_database_is_told_at_once() -> None:
     assert (found.is_ready, found.detail, pauses) == (False, "no", [])
 
 
-def test_retry_without_an_attempt_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="attempts: 0 is less than 1"):
-        Retry(attempts=0)
+@pytest.mark.parametrize("seconds", [-1, math.nan])
+def test_retry_within_a_time_that_is_none_is_refused(seconds: float) -> None:
+    with pytest.raises(InvalidArgument, match=f"within_s: {seconds} is not allowed; allowed: 0"):
+        Retry(within_s=seconds)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ async def test_both_clients_pause_before_they_ask_again() -> None:
     head = (
         b"HTTP/1.1 429 No\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nContent-Length: %d\r\n\r\n%b"
     )
-    retry = Retry(attempts=2)
+    retry = Retry(within_s=1.5)
     async with answering(head % (len(body), body)) as (url, heard):
         with Client(url, retry=retry) as blocking:
             async with AsyncClient(url, retry=retry) as awaiting:
@@ -121,6 +121,7 @@ def test_address_that_is_none_of_http_is_refused(client: type[Client | AsyncClie
     ("options", "sentence"),
     [
         ({"timeout": -1}, "timeout: -1 is not allowed; allowed: seconds"),
+        ({"concurrency": 0}, "concurrency: 0 is not allowed; allowed: 1 or more"),
         ({"timeout": 0}, "timeout: 0 is not allowed"),
         ({"timeout": math.nan}, "timeout: nan is not allowed"),
         ({"timeout": math.inf}, "timeout: inf is not allowed.*None for no end"),
