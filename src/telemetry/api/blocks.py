@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, repeat
-from operator import itemgetter
 from typing import Any, Protocol
 
-import asyncpg
 from pydantic_core import to_json
 
 from telemetry.query.coverage import Group
@@ -64,7 +62,8 @@ def blocks(found: Series, style: Style) -> Iterator[list[str]]:
     heads = _Heads(found, style)
     makers = [_Metric(found, style, number) for number in range(len(found.plan.question.metrics))]
     for first in range(0, len(found.rows), CHUNK):
-        buckets, names, intervals, *cells = columns_of(found.rows[first : first + CHUNK])
+        part = found.rows[first : first + CHUNK]
+        buckets, names, intervals, cells = part.buckets, part.groups, part.intervals, part.cells
         starts, pieces, position = [*map(heads.__getitem__, buckets)], [], 0
         for maker in makers:
             end = position + 1 + maker.width
@@ -72,11 +71,6 @@ def blocks(found: Series, style: Style) -> Iterator[list[str]]:
             position = end
         text = "".join(chain.from_iterable(zip(*pieces, strict=False)))
         yield [text.removesuffix(style.separator)] if text else []
-
-
-def columns_of(rows: Sequence[asyncpg.Record]) -> list[list[Any]]:
-    """The columns of some rows; there is at least one."""
-    return [[*map(itemgetter(position), rows)] for position in range(len(rows[0]))]
 
 
 def numbers(column: Sequence[float | None]) -> list[str]:
