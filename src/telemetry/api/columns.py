@@ -57,13 +57,13 @@ def series_batches(found: Series, schema: pa.Schema) -> Iterator[pa.RecordBatch]
 def _batch_of_numbers(found: Series, rows: Columns, schema: pa.Schema) -> pa.RecordBatch:
     """The same without a point per row: column by column, the metrics of a row one after the other."""
     question = found.plan.question
-    buckets, names, intervals, cells = rows.buckets, rows.groups, rows.intervals, rows.cells
+    buckets, names, cells = rows.buckets, rows.groups, rows.cells
     shared = {"bucket": [*map(_Starts(found).__getitem__, buckets)], GROUP_NAMES[question.by]: names}
     of_metrics: list[Mapping[str, Sequence[Any]]] = []
     for number, metric in enumerate(question.metrics):
         aggregates, coverages = question.aggregates[metric.name], Coverages(found, number)
         (samples, *values), cells = cells[: 1 + len(aggregates)], cells[1 + len(aggregates) :]
-        keys = coverages.keys_of(buckets, names, intervals, samples)
+        keys = coverages.keys_of(rows, samples)
         told = {"samples": samples, "coverage": [*map(coverages.__getitem__, keys)]}
         found_values = {each.name: column for each, column in zip(aggregates, values, strict=True)}
         of_metrics.append(shared | {"metric": [metric.name] * len(rows)} | found_values | told)

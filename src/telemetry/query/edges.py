@@ -43,7 +43,7 @@ class Edges(Sequence[datetime]):
         """
         found = cls(_until(pieces, microseconds(end)))
         position = max(0, bisect_right(found, start) - 1)
-        return cls(found._cut(position, bisect_left(found, end) + 1))
+        return cls(found.cut(position, bisect_left(found, end) + 1))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -84,13 +84,20 @@ class Edges(Sequence[datetime]):
     def are_multiples(self, width: timedelta) -> bool:
         """Whether every edge but the outermost ones is a multiple of a width, counted from 1970."""
         step = width // _MICROSECOND
-        inner = self._cut(1, len(self) - 1)
+        inner = self.cut(1, len(self) - 1)
         return all(not each[0] % step and (len(each) == 1 or not each.step % step) for each in inner)
 
     def are_cells(self, width: timedelta) -> bool:
         """Whether the buckets are the cells of that width, counted from 1970."""
         step = width // _MICROSECOND
         return not self.at(0) % step and all(each == step for each, _ in self._steps())
+
+    def cut(self, start: int, end: int) -> Iterator[range]:
+        """The stretches between two positions."""
+        for stretch, behind in zip(self.stretches, self._ends, strict=True):
+            first = behind - len(stretch)
+            if part := stretch[max(0, start - first) : max(0, end - first)]:
+                yield part
 
     def _steps(self) -> Iterator[tuple[int, int]]:
         """Lengths of buckets in microseconds, each with how many follow each other."""
@@ -107,13 +114,6 @@ class Edges(Sequence[datetime]):
                 self.stretches[-1] = range(before[0], piece[-1] + 1, gap)
                 return
         self.stretches.append(piece)
-
-    def _cut(self, start: int, end: int) -> Iterator[range]:
-        """The stretches between two positions."""
-        for stretch, behind in zip(self.stretches, self._ends, strict=True):
-            first = behind - len(stretch)
-            if part := stretch[max(0, start - first) : max(0, end - first)]:
-                yield part
 
 
 def microseconds(at: datetime) -> int:
