@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from telemetry.query.database import Connection
-from telemetry.query.edges import Edges
+from telemetry.query.edges import SECOND, Edges, microseconds
 from telemetry.query.plan import Plan
 from telemetry.query.question import By, Question
 from telemetry.query.size import MANY
@@ -63,13 +62,13 @@ async def find_expected(
 
 
 def _seconds(question: Question, edges: Edges) -> list[float]:
-    first, last = question.start, min(question.end, question.now)
+    first, last = microseconds(question.start), microseconds(min(question.end, question.now))
     found = edges.seconds()
     # Only the first edge lies before the range; behind it are those that the range or now cuts off.
-    within = bisect_left(edges, last)
+    within = edges.up_to(last - 1)
     found[within:] = [0.0] * (len(found) - within)
     for bucket in {0, max(0, within - 1)}:
-        found[bucket] = max(0.0, (min(edges[bucket + 1], last) - max(edges[bucket], first)).total_seconds())
+        found[bucket] = max(0, min(edges.at(bucket + 1), last) - max(edges.at(bucket), first)) / SECOND
     return found
 
 

@@ -6,7 +6,7 @@ two, or three. What would be done for each of 2,881 edges is done for each stret
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, chain, pairwise, repeat
@@ -14,7 +14,8 @@ from typing import overload
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_SECOND = 1_000_000
+SECOND = 1_000_000
+"""Microseconds."""
 
 
 class Edges(Sequence[datetime]):
@@ -41,9 +42,9 @@ class Edges(Sequence[datetime]):
             pieces: rising, from at or before the start to at or after the end, or without end; what was there already
                 is passed over.
         """
-        found = cls(_until(pieces, microseconds(end)))
-        position = max(0, bisect_right(found, start) - 1)
-        return cls(found.cut(position, bisect_left(found, end) + 1))
+        first, last = microseconds(start), microseconds(end)
+        found = cls(_until(pieces, last))
+        return cls(found.cut(max(1, found.up_to(first)) - 1, found.up_to(last - 1) + 1))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -77,9 +78,18 @@ class Edges(Sequence[datetime]):
         stretch = self.stretches[number]
         return stretch[position - self._ends[number]]
 
+    def up_to(self, at: int) -> int:
+        """How many lie at or before an instant, in microseconds since 1970."""
+        count = 0
+        for stretch in self.stretches:
+            if at < stretch[-1]:
+                return count + max(0, (at - stretch[0]) // stretch.step + 1)
+            count += len(stretch)
+        return count
+
     def seconds(self) -> list[float]:
         """The length of each bucket."""
-        return [*chain.from_iterable(repeat(step / _SECOND, count) for step, count in self._steps())]
+        return [*chain.from_iterable(repeat(step / SECOND, count) for step, count in self._steps())]
 
     def are_multiples(self, width: timedelta) -> bool:
         """Whether every edge but the outermost ones is a multiple of a width, counted from 1970."""

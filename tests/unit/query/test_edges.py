@@ -40,6 +40,13 @@ def test_edges_tell_of_all_what_each_would_tell(instants: list[datetime], width:
     assert edges.are_cells(width) is is_cell
 
 
+@given(instants=INSTANTS, at=st.integers(-20, 60))
+def test_edges_up_to_an_instant_are_counted(instants: list[datetime], at: int) -> None:
+    instant = instants[0] + at * timedelta(minutes=3)
+    edges = Edges(map(single, instants))
+    assert edges.up_to(microseconds(instant)) == sum(each <= instant for each in instants)
+
+
 @given(instants=INSTANTS, data=st.data())
 def test_edges_around_a_range_are_those_that_hold_it(instants: list[datetime], data: st.DataObject) -> None:
     first, last = instants[0], instants[-1]
