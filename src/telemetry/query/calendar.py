@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from functools import lru_cache
+from itertools import chain
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -126,11 +127,16 @@ def _pieces(window: Window, day: date, zone: ZoneInfo) -> Iterator[range]:
 
 
 def _within_days(step: timedelta, day: date, zone: ZoneInfo) -> Iterator[range]:
-    for today, tomorrow in pairwise(midnight(each, zone) for each in _days("day", day)):
-        if _offset(today, zone) == _offset(tomorrow, zone):
-            yield from _without_change(today, tomorrow, step, zone)
-        elif today < tomorrow:
-            yield from _around_change(today, tomorrow, step, zone)
+    return chain.from_iterable(_within_day(step, each, zone) for each in _days("day", day))
+
+
+@lru_cache(maxsize=4096)
+def _within_day(step: timedelta, day: date, zone: ZoneInfo) -> tuple[range, ...]:
+    """Edges of a day; dashboards ask about the same days again and again."""
+    today, tomorrow = midnight(day, zone), midnight(day + timedelta(days=1), zone)
+    if _offset(today, zone) == _offset(tomorrow, zone):
+        return tuple(_without_change(today, tomorrow, step, zone))
+    return tuple(_around_change(today, tomorrow, step, zone)) if today < tomorrow else ()
 
 
 def _without_change(today: datetime, tomorrow: datetime, step: timedelta, zone: ZoneInfo) -> Iterator[range]:
