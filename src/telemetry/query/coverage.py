@@ -5,13 +5,11 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import pairwise
 
 from telemetry.query.database import Connection
+from telemetry.query.edges import SECOND, Edges, microseconds
 from telemetry.query.plan import Plan
 from telemetry.query.question import By, Question
 from telemetry.query.size import MANY
@@ -46,7 +44,7 @@ class Expected:
 
 
 async def find_expected(
-    connection: Connection, plan: Plan, edges: Sequence[datetime], device_keys: Sequence[int] | None
+    connection: Connection, plan: Plan, edges: Edges, device_keys: Sequence[int] | None
 ) -> Expected:
     """What was to be expected in each bucket.
 
@@ -63,12 +61,15 @@ async def find_expected(
     return Expected(seconds, {(row["metric"], row["grp"]): row["per_second"] for row in rows})
 
 
-def _seconds(question: Question, edges: Sequence[datetime]) -> list[float]:
-    first, last = question.start, min(question.end, question.now)
+def _seconds(question: Question, edges: Edges) -> list[float]:
+    first, last = microseconds(question.start), microseconds(min(question.end, question.now))
+    found = edges.seconds()
     # Only the first edge lies before the range; behind it are those that the range or now cuts off.
-    within = bisect_left(edges, last)
-    clipped = [max(edges[0], first), *edges[1:within], *[last] * (len(edges) - max(1, within))]
-    return [max(0.0, (end - start).total_seconds()) for start, end in pairwise(clipped)]
+    within = edges.up_to(last - 1)
+    found[within:] = [0.0] * (len(found) - within)
+    for bucket in {0, max(0, within - 1)}:
+        found[bucket] = max(0, min(edges.at(bucket + 1), last) - max(edges.at(bucket), first)) / SECOND
+    return found
 
 
 def _fleets_statement(plan: Plan, device_keys: Sequence[int] | None) -> Statement:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import asyncpg
 from asyncpg.cursor import Cursor
 
+from telemetry.query.columns import Columns
 from telemetry.query.series import Series
 from telemetry.query.size import too_large
 
@@ -31,7 +32,7 @@ async def parts(found: Series) -> AsyncIterator[Series]:
             read += len(rows)
             if found.limit is not None and read >= found.limit:
                 raise too_large(f"{read:,} rows or more", found.limit - 1)
-            yield replace(found, rows=rows, rest=None)
+            yield replace(found, rows=Columns.of_many(rows), rest=None)
 
 
 async def fetch(rest: Cursor) -> list[asyncpg.Record]:

@@ -12,6 +12,7 @@ import asyncpg
 
 from telemetry.domains import Kind, Metric
 from telemetry.query.aggregates import Aggregate, Combine, Family
+from telemetry.query.columns import Columns
 from telemetry.query.coverage import Expected, Group
 from telemetry.query.question import By, Question
 from telemetry.query.steps import QUALITIES
@@ -40,7 +41,7 @@ class Point(NamedTuple):
     filled: bool = False
 
 
-def points_of_rows(question: Question, expected: Expected, rows: Iterable[asyncpg.Record]) -> Iterator[Point]:
+def points_of_rows(question: Question, expected: Expected, rows: Columns) -> Iterator[Point]:
     """The points of a question that asks for aggregates of rows alone, in the order of the rows."""
     layout, position = [], 3
     for number, metric in enumerate(question.metrics):
@@ -48,7 +49,7 @@ def points_of_rows(question: Question, expected: Expected, rows: Iterable[asyncp
         layout.append((number, metric.name, position, slice(position + 1, position + 1 + width)))
         position += 1 + width
     anonymous = question.by is By.NONE
-    for row in rows:
+    for row in rows.rows():
         group = None if anonymous else row[1]
         for number, name, count, cells in layout:
             if samples := row[count]:
@@ -78,10 +79,10 @@ class Merged:
     known: datetime | None = None
     _cells: dict[tuple[int, Group, int], _Cell] = field(default_factory=dict)
 
-    def add_rows(self, rows: Iterable[asyncpg.Record]) -> None:
-        """Takes the rows of `partials.rows_statement`: counts, and aggregates of rows."""
+    def add_rows(self, rows: Columns) -> None:
+        """Takes the rows of `partials.columns_statement`: counts, and aggregates of rows."""
         chosen = self.question.chosen(Family.ROWS)
-        for row in rows:
+        for row in rows.rows():
             values = iter(row[3:])
             for position, metric in enumerate(self.question.metrics):
                 samples = next(values)
@@ -125,7 +126,7 @@ class Merged:
             found.append(Point(bucket, group, position, values, cell.samples, coverage, cell.quality))
         return found
 
-    def _cell(self, row: asyncpg.Record, position: int) -> _Cell:
+    def _cell(self, row: Sequence[Any] | asyncpg.Record, position: int) -> _Cell:
         group = None if self.question.by is By.NONE else row[1]
         self.intervals[group] = row[2]
         return self._cells.setdefault((row[0], group, position), _Cell())

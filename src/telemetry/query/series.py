@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -13,12 +13,13 @@ from asyncpg.cursor import Cursor
 
 from telemetry.domains import Kind
 from telemetry.query.aggregates import Family
+from telemetry.query.columns import Columns
 from telemetry.query.cost import Bound, Cost
 from telemetry.query.coverage import Expected, find_expected
 from telemetry.query.database import Connection
 from telemetry.query.fill import filled, withheld
 from telemetry.query.history import REACH, History, Surroundings
-from telemetry.query.partials import rows_statement
+from telemetry.query.partials import columns_statement, rows_statement
 from telemetry.query.plan import Plan, Segment, make_plan
 from telemetry.query.points import Merged, Point, points_of_rows
 from telemetry.query.question import Fill, Question
@@ -55,7 +56,7 @@ class Series:
         expected: what was to be expected in each bucket.
         scope: the surroundings in which it was found.
         rows: of a question about aggregates of rows alone, which nothing fills or withholds, its rows as the database
-            sent them (`partials.rows_statement`); otherwise None.
+            sent them; otherwise None.
         made: the points of every other question.
         cost: what it was estimated to cost; None where that was not bounded.
         settled_until: what ends at or before it cannot be changed by readings that come in time; None where aggregates
@@ -67,7 +68,7 @@ class Series:
     plan: Plan
     expected: Expected
     scope: Scope
-    rows: list[asyncpg.Record] | None = None
+    rows: Columns | None = None
     made: Sequence[Point] = ()
     cost: Cost | None = None
     settled_until: datetime | None = None
@@ -127,7 +128,7 @@ class _Answering:
         expected = await find_expected(self.connection, self.plan, self.plan.edges, self.scope.device_keys)
         if self.at_once is not None:
             return await self._begun(expected, self.at_once)
-        rows = await self._fetch(rows_statement(self.plan, self.scope.device_keys, self._limit))
+        rows = await self._columns()
         if _is_plain(question):
             return Series(self.plan, expected, self.scope, rows)
         merged = Merged(question)
@@ -146,19 +147,28 @@ class _Answering:
         rows = await cursor.fetch(at_once + 1)
         self._refuse_too_many(rows)
         rest = cursor if len(rows) > at_once else None
-        return Series(self.plan, expected, self.scope, rows, rest=rest, limit=self._limit)
+        columns = Columns.of_many(rows) if rows else Columns((), (), (), ())
+        return Series(self.plan, expected, self.scope, columns, rest=rest, limit=self._limit)
 
     @property
     def _limit(self) -> int:
         # Devices that are at home elsewhere may report here as well, so there may be more groups than were counted.
         return self.max_values // self.plan.question.values_per_bucket + 1
 
+    async def _columns(self) -> Columns:
+        statement = columns_statement(self.plan, self.scope.device_keys, self._limit)
+        row = await self.connection.fetchrow(statement.text, *statement.values)
+        assert row is not None
+        columns = Columns.of_one(row)
+        self._refuse_too_many(columns)
+        return columns
+
     async def _fetch(self, statement: Statement) -> list[asyncpg.Record]:
         rows = await self.connection.fetch(statement.text, *statement.values)
         self._refuse_too_many(rows)
         return rows
 
-    def _refuse_too_many(self, rows: Sequence[asyncpg.Record]) -> None:
+    def _refuse_too_many(self, rows: Sized) -> None:
         if len(rows) >= self._limit:
             raise too_large(f"more than {self.max_values:,} values", self.max_values)
 

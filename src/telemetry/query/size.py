@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from telemetry.errors import InvalidQuery
 from telemetry.query.calendar import WINDOWS, bucket_edges
 from telemetry.query.durations import DURATIONS
+from telemetry.query.edges import Edges
 from telemetry.query.question import Fill, Question
 
 MAX_BUCKETS = 1_000_000
@@ -72,7 +73,7 @@ class Limits:
             )
 
 
-async def laid_edges(question: Question) -> list[datetime]:
+async def laid_edges(question: Question) -> Edges:
     """The edges of a question's buckets."""
     asked = question.window, question.start, question.end, question.zone
     if (question.end - question.start) / question.window.nominal < MANY:
