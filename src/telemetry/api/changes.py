@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 
 from telemetry.api.bodies import json_response
 from telemetry.api.documentation import documented
-from telemetry.api.paging import Cursor, Limit, decode, encode, instant, microseconds, page_size
+from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import StrictRoute, Tz
 from telemetry.api.schemas import ANY_INTEGER, ANY_TEXT, NEXT
 from telemetry.api.service import TheDomain, TheService
@@ -23,7 +23,7 @@ from telemetry.query.changes import (
     closing,
     parse_changes_window,
 )
-from telemetry.query.instants import INSTANTS, format_instant, parse_instant, parse_zone
+from telemetry.query.instants import INSTANTS, format_instant, instant, microseconds, parse_instant, parse_zone
 
 router = APIRouter(prefix="/v1", tags=["series"], route_class=StrictRoute)
 

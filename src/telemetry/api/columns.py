@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from itertools import chain, compress
 from typing import Any
 
@@ -16,7 +15,7 @@ from telemetry.api.dialects import cell
 from telemetry.api.encoding import GROUP_NAMES
 from telemetry.api.tables import VALUE_TYPES, instants, with_meta
 from telemetry.domains import Metric
-from telemetry.query.instants import EARLIEST
+from telemetry.query.instants import microseconds
 from telemetry.query.points import Point
 from telemetry.query.question import By, Question
 from telemetry.query.series import Series
@@ -28,7 +27,6 @@ _TOLD: Mapping[str, pa.Field] = {
     "quality": pa.field("quality", pa.string()),
     "filled": pa.field("filled", pa.bool_(), nullable=False),
 }
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def series_schema(question: Question, meta: Mapping[str, Any]) -> pa.Schema:
@@ -142,5 +140,5 @@ class _Starts(dict[int, int]):
         self._edges = found.plan.edges
 
     def __missing__(self, bucket: int) -> int:
-        self[bucket] = start = (self._edges[bucket - 1] - EARLIEST) // _MICROSECOND
+        self[bucket] = start = microseconds(self._edges[bucket - 1])
         return start

@@ -17,13 +17,13 @@ from telemetry.api.dialects import Dialect, Lines
 from telemetry.api.documentation import documented
 from telemetry.api.formats import TextBody, whole
 from telemetry.api.negotiation import OTHER_TYPES, Format, TheFormat
-from telemetry.api.paging import Cursor, Limit, decode, encode, foreign, instant, microseconds, page_size
+from telemetry.api.paging import Cursor, Limit, decode, encode, foreign, page_size
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
 from telemetry.api.schemas import NEXT, TEXT, nullable, rows_of
 from telemetry.api.service import TheDomain, TheService
 from telemetry.api.tables import VALUE_TYPES, instants, table_body, with_meta
 from telemetry.domains import Metric
-from telemetry.query.instants import format_instant, parse_zone
+from telemetry.query.instants import format_instant, instant, microseconds, parse_zone
 from telemetry.query.question import choose_metrics, parse_range
 from telemetry.query.readings import Place, Wanted, page
 
