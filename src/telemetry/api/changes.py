@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Response
 
-from telemetry.api.bodies import json_response
+from telemetry.api.bodies import json_page
 from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import StrictRoute, Tz
@@ -109,7 +110,7 @@ async def changes(
         "recorded_from": None if state is None else format_instant(state.first_until, shown),
         "next": following,
     }
-    return json_response([_row(each, shown) for each in page], meta)
+    return await json_page(page, partial(_row, shown=shown), meta)
 
 
 def _between(after: datetime, state: Closing | None) -> tuple[datetime, datetime]:

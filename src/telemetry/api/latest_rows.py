@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic_core import to_json
 
-from telemetry.api.blocks import numbers
+from telemetry.api.blocks import Texts, numbers
 from telemetry.api.times import Times, seconds_between
 from telemetry.domains import Metric
 from telemetry.query.instants import microseconds
@@ -23,7 +23,7 @@ class LatestRows:
         self._heads = [f'"{metric.name}":{{"value":' for metric in metrics]
         self._has_numbers = [metric.value_type == "number" for metric in metrics]
         self._now = microseconds(now)
-        self._times, self._texts, self._allowed = Times(shown), _Texts(), _Allowed()
+        self._times, self._texts, self._allowed = Times(shown), Texts(), _Allowed()
 
     def text(self, block: Block) -> str:
         """The rows of some devices, with commas in between."""
@@ -87,14 +87,6 @@ class LatestRows:
     def _earlier(self, position: int, us: int, value: Any) -> str:
         (time,), (age,) = self._times.texts([us]), self._ages([us])
         return f'{self._heads[position]}{to_json(value).decode()},"time":"{time}","age_s":{age}}}'
-
-
-class _Texts(dict[Any, str]):
-    """Texts, flags and words as JSON, each made once."""
-
-    def __missing__(self, value: Any) -> str:
-        self[value] = text = to_json(value).decode()
-        return text
 
 
 class _Allowed(dict[float | None, int]):

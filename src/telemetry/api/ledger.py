@@ -6,12 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Response
 
-from telemetry.api.bodies import json_response
+from telemetry.api.bodies import json_page
 from telemetry.api.documentation import documented
 from telemetry.api.parameters import End, Start, StrictRoute, Tz
 from telemetry.api.quarantine import UNKNOWN_DOMAIN
@@ -106,7 +107,7 @@ async def ledger(
         "domains": {name: _totals(each for each in found if each.domain == name) for name in domains},
         "broker": _broker(lost, seen_at, shown),
     }
-    return json_response([_row(each, shown) for each in found], meta)
+    return await json_page(found, partial(_row, shown=shown), meta)
 
 
 def _row(account: Account, shown: ZoneInfo) -> dict[str, Any]:

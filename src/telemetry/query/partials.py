@@ -11,7 +11,7 @@ from telemetry.domains import Metric
 from telemetry.query.aggregates import Combine, Family
 from telemetry.query.plan import Plan, Segment
 from telemetry.query.question import By, Question
-from telemetry.query.sql import Statement, grouping, identifier, ordered, scanned
+from telemetry.query.sql import Statement, grouping, identifier, ordered, placed, scanned
 
 _PARTIALS = {
     "avg": ("sum",),
@@ -33,7 +33,7 @@ def rows_statement(plan: Plan, device_keys: Sequence[int] | None, limit: int) ->
         limit: rows at most.
     """
     statement, question = Statement(), plan.question
-    edges = statement.add(plan.edges, "timestamptz[]")
+    edges = placed(statement, plan.edges)
     keys = None if device_keys is None else statement.add(list(device_keys), "int[]")
     ways = {each.combine for each in chain.from_iterable(question.chosen(Family.ROWS).values())} - {Combine.ROWS}
     by = By.DEVICE if ways else question.by

@@ -14,7 +14,7 @@ from datetime import datetime
 from telemetry.query.aggregates import Aggregate, Family
 from telemetry.query.plan import Segment
 from telemetry.query.question import Question
-from telemetry.query.sql import Statement, grouping, identifier, ordered, scanned
+from telemetry.query.sql import Statement, grouping, identifier, ordered, placed, scanned
 
 
 def spread_statement(
@@ -22,7 +22,7 @@ def spread_statement(
 ) -> Statement:
     """The aggregates of the family `spread`, metric by metric in order; see `sql.ordered` for the rows' form."""
     statement = Statement()
-    placed = statement.add(list(edges), "timestamptz[]")
+    laid = placed(statement, edges)
     keys = None if device_keys is None else statement.add(list(device_keys), "int[]")
     segment = Segment("readings", ((question.start, question.end),))
     at, relation, conditions = scanned(statement, question.domain.name, segment, keys)
@@ -36,7 +36,7 @@ def spread_statement(
         )
     ]
     combined = f"""
-        SELECT width_bucket({at}, {placed}) AS bucket, {group} AS grp, {", ".join(finals)}
+        SELECT width_bucket({at}, {laid}) AS bucket, {group} AS grp, {", ".join(finals)}
         FROM {relation}{join}
         WHERE {conditions} AND num_nonnulls({", ".join(columns)}) > 0
         GROUP BY 1, 2

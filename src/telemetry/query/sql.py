@@ -4,31 +4,59 @@ Identifiers come from the domain registry alone and values travel as parameters,
 `width_bucket` finds the bucket of a row by binary search in the array of edges: exact for any calendar, on any engine.
 """
 
+# ruff: noqa: S608 - identifiers are our own, values are parameters
+
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain
 from typing import Any
 
+from telemetry.query.instants import microseconds
 from telemetry.query.plan import Segment
 from telemetry.query.question import By
+from telemetry.query.size import MANY
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 
 @dataclass
 class Statement:
-    """SQL text and its parameters; `add` returns the placeholder of a value."""
+    """SQL text and its parameters; `add` returns the placeholder of a value.
+
+    Attributes:
+        beginning: expressions that `ordered` puts before the rest.
+    """
 
     text: str = ""
     values: list[Any] = field(default_factory=list)
+    beginning: str = ""
 
     def add(self, value: Any, type_name: str) -> str:
         """Adds a value of a PostgreSQL type and returns its placeholder."""
         self.values.append(value)
         return f"${len(self.values)}::{type_name}"
+
+
+def placed(statement: Statement, edges: Sequence[datetime]) -> str:
+    """Adds the edges of buckets, and returns the array of them.
+
+    Many travel as a text of microseconds: asyncpg takes half a second to write down a million instants, and the event
+    loop waits for it.
+    """
+    if len(edges) < MANY:
+        return statement.add(list(edges), "timestamptz[]")
+    since_1970 = statement.add(",".join(str(microseconds(edge)) for edge in edges), "text")
+    statement.beginning = f"""
+        WITH laid AS MATERIALIZED (
+            SELECT array_agg(timestamptz 'epoch' + us::bigint * interval '1 microsecond') AS edges
+            FROM unnest(string_to_array({since_1970}, ',')) AS us
+        )
+    """
+    return "(SELECT edges FROM laid)"
 
 
 def identifier(name: str) -> str:
@@ -76,6 +104,7 @@ def ordered(statement: Statement, by: By, combined: str, columns: Sequence[str],
         group, interval, join = ('a.grp COLLATE "C"' if by is By.ZONE else "a.grp"), "NULL::float8", ""
     statement.text = "\n".join(
         [
+            statement.beginning,
             f"SELECT a.bucket, {group} AS grp, {interval} AS interval_s, {values}",
             f"FROM ({combined}) AS a {join}",
             f"ORDER BY bucket, grp LIMIT {statement.add(limit, 'bigint')}",

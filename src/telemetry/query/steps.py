@@ -30,7 +30,7 @@ from telemetry.domains import Kind, Metric
 from telemetry.query.aggregates import Aggregate, Combine, Family
 from telemetry.query.history import REACH, History
 from telemetry.query.question import Question, Reset
-from telemetry.query.sql import Statement, grouping, ordered
+from telemetry.query.sql import Statement, grouping, ordered, placed
 
 NEAR = 0.01
 MODULI = tuple(sorted([*(10.0**digits for digits in range(4, 13)), 2.0**32, 2.0**32 / 1000]))
@@ -52,7 +52,7 @@ def steps_statement(
     statement, question, metric = Statement(), history.question, history.metric
     # A bucket that the range cuts is asked about as far as the range goes.
     clipped = [question.start, *edges[1:-1], question.end]
-    placed = statement.add(clipped, "timestamptz[]")
+    laid = placed(statement, clipped)
     points = history.expressions(statement)
     aggregates = question.chosen(Family.CHANGE, Family.TIME)[metric.name]
     match metric.kind:
@@ -68,7 +68,7 @@ def steps_statement(
             steps = _holds(statement, question)
             piece = "v::text AS word, seconds"
     combined = _combined(question, metric, aggregates)
-    combined = f"WITH {points}, {_pieces(steps, piece, placed, len(clipped) - 1)} {combined}"
+    combined = f"WITH {points}, {_pieces(steps, piece, laid, len(clipped) - 1)} {combined}"
     return ordered(statement, question.by, combined, _columns(metric, aggregates), limit)
 
 
