@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 WHOLE = 20_000
 """Rows that an answer may have to be sent in one piece, with its length; a longer one is streamed …"""
-WHOLE_VALUES = 200_000
+WHOLE_VALUES = 500_000
 """… as is one that has more values."""
 PATIENCE_S = 60.0
 """A client that takes nothing of a stream for so long is left, for it keeps a connection to the database."""
