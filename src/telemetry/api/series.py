@@ -203,7 +203,9 @@ async def series(
     question = understand(domain, asked, service.settings.timezone, datetime.now(UTC))
     limits = service.settings.api
     connection = await until_sent.enter_async_context(service.reading())
-    at_once = min(formats.WHOLE, max(1, formats.WHOLE_VALUES // question.values_per_bucket))
+    # What may not be read at once may still be streamed.
+    most = min(formats.WHOLE_VALUES, limits.max_values)
+    at_once = min(formats.WHOLE, max(1, most // question.values_per_bucket))
     streaming = Streaming(at_once, limits.max_streamed_values)
     found = await answer(connection, question, limits.max_values, streaming, bound=service.bound(explain))
     if found.rest is None:

@@ -169,3 +169,22 @@ async def test_pages_are_made_in_portions(
         assert [row["device_id"] for row in answer.json()["data"]] == [row["device_id"] for row in rows]
         zipped = await client.get(path, headers={"accept-encoding": "gzip"})
         assert [row["device_id"] for row in zipped.json()["data"]] == [row["device_id"] for row in rows]
+
+
+@pytest.mark.asyncio
+async def test_answer_that_is_too_wide_to_be_read_at_once_is_streamed(
+    client: httpx.AsyncClient, app: FastAPI, city: City
+) -> None:
+    await fill(city)
+    asked = {"start": "-2d", "by": "device", **QUESTIONS["rows"], "window": "1h"}
+    whole = (await client.get("/v1/lighting/series", params=asked)).json()["data"]
+    service = app.state.service
+    api = service.settings.api.model_copy(update={"max_values": 100, "max_streamed_values": 100_000})
+    service.settings = service.settings.model_copy(update={"api": api})
+    answer = await client.get("/v1/lighting/series", params=asked)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["data"]) == len(whole) > 100 // 12
+    # What cannot be streamed is held to the other limit.
+    refused = await client.get("/v1/lighting/series", params={**asked, "fill": "null"})
+    assert refused.status_code == 422
+    assert "and 100 are allowed" in refused.json()["detail"]
