@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Any, Protocol
 
 from pydantic_core import to_json
@@ -18,11 +18,13 @@ from telemetry.api.labels import DATE, Times, labels
 from telemetry.query.columns import Columns
 from telemetry.query.coverage import Group
 from telemetry.query.instants import format_instant
+from telemetry.query.points import Point
 from telemetry.query.question import By, Question
 from telemetry.query.series import Series
+from telemetry.query.turns import rows_of
 
 CHUNK = 2_000
-"""Rows that are made into text at a time; other requests get their turn in between."""
+"""Rows of the database that are made into text at a time, if they have few values (`rows_at_once`)."""
 
 
 class Style(Protocol):
@@ -59,12 +61,13 @@ def is_of_numbers(found: Series) -> bool:
 
 
 def blocks(found: Series, style: Style) -> Iterator[list[str]]:
-    """The rows, some thousand at a time, each time as one text: rows with the separator in between."""
+    """The rows, a portion at a time, each time as one text: rows with the separator in between."""
     assert found.rows is not None
+    size = rows_at_once(found.plan.question)
     heads = _Heads(found, style)
     makers = [_Metric(found, style, number) for number in range(len(found.plan.question.metrics))]
-    for first in range(0, len(found.rows), CHUNK):
-        rows = found.rows[first : first + CHUNK]
+    for first in range(0, len(found.rows), size):
+        rows = found.rows[first : first + size]
         pieces, position = [], 0
         for maker in makers:
             end = position + 1 + maker.width
@@ -74,9 +77,30 @@ def blocks(found: Series, style: Style) -> Iterator[list[str]]:
         yield [text.removesuffix(style.separator)] if text else []
 
 
+def rows_at_once(question: Question) -> int:
+    """Rows of the database that are a portion: each has a number of samples and some values for each metric."""
+    return rows_of(len(question.metrics) + question.values_per_bucket, CHUNK)
+
+
+def batches_of_points(found: Series) -> Iterator[Sequence[Point]]:
+    """The points of an answer, a portion at a time."""
+    question = found.plan.question
+    size, points = rows_of(-(-question.values_per_bucket // len(question.metrics))), found.each_point()
+    while some := [*islice(points, size)]:
+        yield some
+
+
 def numbers(column: Sequence[float | None]) -> list[str]:
     """Numbers as JSON: the serializer is three times as fast with all of them as `repr` is with each."""
     return to_json(column).decode()[1:-1].split(",")
+
+
+class Texts(dict[Any, str]):
+    """Texts, flags and words as JSON, each made once."""
+
+    def __missing__(self, value: Any) -> str:
+        self[value] = text = to_json(value).decode()
+        return text
 
 
 _label = lru_cache(maxsize=20_000)(format_instant)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from telemetry.api.blocks import CHUNK, Coverages, is_of_numbers
+from telemetry.api.blocks import Coverages, batches_of_points, is_of_numbers, rows_at_once
 from telemetry.api.csv_rows import aggregate_names, last_names
 from telemetry.api.dialects import cell
 from telemetry.api.encoding import GROUP_NAMES
@@ -44,14 +44,14 @@ def series_schema(question: Question, meta: Mapping[str, Any]) -> pa.Schema:
 
 
 def series_batches(found: Series, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows, some thousand at a time."""
+    """The rows, a portion at a time."""
     if found.rows is not None and is_of_numbers(found):
-        for first in range(0, len(found.rows), CHUNK):
-            yield _batch_of_numbers(found, found.rows[first : first + CHUNK], schema)
+        size = rows_at_once(found.plan.question)
+        for first in range(0, len(found.rows), size):
+            yield _batch_of_numbers(found, found.rows[first : first + size], schema)
         return
-    points = found.points
-    for first in range(0, len(points), CHUNK):
-        yield _batch(found, points[first : first + CHUNK], schema)
+    for points in batches_of_points(found):
+        yield _batch(found, points, schema)
 
 
 def _batch_of_numbers(found: Series, rows: Columns, schema: pa.Schema) -> pa.RecordBatch:

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from telemetry.query.edges import Edges, instant
+from telemetry.query.edges import Edges
+from telemetry.query.instants import instant
 
 DATE = "2000-01-01"
 """A date as labels have it."""

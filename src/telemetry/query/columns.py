@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -41,7 +42,16 @@ class Columns:
     @classmethod
     def of_many(cls, rows: Sequence[asyncpg.Record]) -> Columns:
         """Of rows as `sql.ordered` has them; there is at least one."""
-        buckets, groups, intervals, *cells = ([*map(itemgetter(each), rows)] for each in range(len(rows[0])))
+        buckets, groups, intervals, *cells = columns_of(rows)
+        return cls(buckets, groups, intervals, cells)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Columns]) -> Columns:
+        """Of parts that follow each other; there may be none."""
+        if len(parts) == 1:
+            return parts[0]
+        every = [[*chain.from_iterable(columns)] for columns in zip(*(part._all() for part in parts), strict=True)]
+        buckets, groups, intervals, *cells = every or ((), (), ())
         return cls(buckets, groups, intervals, cells)
 
     def __len__(self) -> int:
@@ -51,6 +61,18 @@ class Columns:
         cells = [each[part] for each in self.cells]
         return Columns(self.buckets[part], self.groups[part], self.intervals[part], cells)
 
+    def parts(self, size: int) -> Iterator[Columns]:
+        """So many rows at a time."""
+        return (self[first : first + size] for first in range(0, len(self), size))
+
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Row by row: bucket, group, interval, cells."""
-        return zip(self.buckets, self.groups, self.intervals, *self.cells, strict=True)
+        return zip(*self._all(), strict=True)
+
+    def _all(self) -> Sequence[Sequence[Any]]:
+        return self.buckets, self.groups, self.intervals, *self.cells
+
+
+def columns_of(rows: Sequence[asyncpg.Record]) -> list[list[Any]]:
+    """The columns of some rows; there is at least one."""
+    return [[*map(itemgetter(position), rows)] for position in range(len(rows[0]))]

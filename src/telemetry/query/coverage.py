@@ -4,15 +4,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from telemetry.query.database import Connection
-from telemetry.query.edges import SECOND, Edges, microseconds
+from telemetry.query.edges import SECOND, Edges
+from telemetry.query.instants import microseconds
 from telemetry.query.plan import Plan
 from telemetry.query.question import By, Question
-from telemetry.query.size import MANY
+from telemetry.query.size import aside
 from telemetry.query.sql import Statement, identifier, scanned
 
 Group = str | None
@@ -53,7 +54,7 @@ async def find_expected(
     the rows of its own, so it is done for questions that ask for it.
     """
     question = plan.question
-    seconds = _seconds(question, edges) if len(edges) < MANY else await asyncio.to_thread(_seconds, question, edges)
+    seconds = await aside(partial(_seconds, question, edges), len(edges))
     if question.by is By.DEVICE or not question.coverage:
         return Expected(seconds, {})
     statement = _fleets_statement(plan, device_keys)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import accumulate, chain, pairwise, repeat
 from typing import overload
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from telemetry.query.instants import instant, microseconds
+
 _MICROSECOND = timedelta(microseconds=1)
 SECOND = 1_000_000
 """Microseconds."""
@@ -126,11 +127,6 @@ class Edges(Sequence[datetime]):
         self.stretches.append(piece)
 
 
-def microseconds(at: datetime) -> int:
-    """Of an instant since 1970."""
-    return (at - _EPOCH) // _MICROSECOND
-
-
 def steps(start: datetime, end: datetime, step: timedelta) -> range:
     """A piece: the start, and as many steps as lie before the end."""
     return range(microseconds(start), microseconds(end), step // _MICROSECOND)
@@ -139,11 +135,6 @@ def steps(start: datetime, end: datetime, step: timedelta) -> range:
 def single(at: datetime) -> range:
     """A piece that is one instant."""
     return range(first := microseconds(at), first + 1)
-
-
-def instant(at: int) -> datetime:
-    """The instant of so many microseconds since 1970."""
-    return _EPOCH + timedelta(microseconds=at)
 
 
 def _until(pieces: Iterable[range], last: int) -> Iterator[range]:

@@ -20,6 +20,7 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(?:([Zz])|([+ -])(\d{2}:\d{2}))", re.ASCII
 )
 _RELATIVE = re.compile(r"-(\d{1,9})([smhdw])", re.ASCII)
+_MICROSECOND = timedelta(microseconds=1)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -63,6 +64,16 @@ def parse_zone(parameter: str, text: str) -> ZoneInfo:
 def _zones() -> frozenset[str]:
     # Some systems have a file of that name: the zone of the machine, which is no answer for anybody else.
     return frozenset(available_timezones() - {"localtime"})
+
+
+def microseconds(at: datetime) -> int:
+    """Whole microseconds since 1970, which is all that the database keeps."""
+    return (at - EARLIEST) // _MICROSECOND
+
+
+def instant(value: int) -> datetime:
+    """The instant so many microseconds after 1970 began."""
+    return EARLIEST + value * _MICROSECOND
 
 
 def format_instant(instant: datetime, zone: ZoneInfo) -> str:

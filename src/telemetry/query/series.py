@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 
 import asyncpg
@@ -17,18 +17,21 @@ from telemetry.query.columns import Columns
 from telemetry.query.cost import Bound, Cost
 from telemetry.query.coverage import Expected, find_expected
 from telemetry.query.database import Connection
-from telemetry.query.fill import filled, withheld
+from telemetry.query.fill import Filling, withheld
 from telemetry.query.history import REACH, History, Surroundings
 from telemetry.query.partials import columns_statement, rows_statement
 from telemetry.query.plan import Plan, Segment, make_plan
 from telemetry.query.points import Merged, Point, points_of_rows
 from telemetry.query.question import Fill, Question
 from telemetry.query.scope import Scope, find_scope, named_groups
-from telemetry.query.size import REACHING, Limits, laid_edges, outer_edge, too_large
+from telemetry.query.size import REACHING, Limits, aside, laid_edges, outer_edge, too_large
 from telemetry.query.spread import spread_statement
 from telemetry.query.sql import Statement
 from telemetry.query.steps import steps_statement
+from telemetry.query.turns import collected, portions, rows_of
 
+ONE_ROW = 200_000
+"""Cells that an answer may have to come as one row of columns, which is read at once while everybody else waits."""
 _MARGIN = timedelta(days=2)
 """Late quarters this far outside the range may lie in a cell that touches it."""
 _HISTORY = (Family.CHANGE, Family.TIME)
@@ -75,12 +78,24 @@ class Series:
     rest: Cursor | None = None
     limit: int | None = None
 
+    @property
+    def values(self) -> int:
+        """Values that are there already: rows, or points, times aggregates."""
+        question = self.plan.question
+        if self.rows is None:
+            return len(self.made) * question.values_per_bucket // len(question.metrics)
+        return len(self.rows) * question.values_per_bucket
+
+    def each_point(self) -> Iterator[Point]:
+        """The answer's rows in order of bucket, group and metric, each made when it is taken."""
+        if self.rows is None:
+            return iter(self.made)
+        return points_of_rows(self.plan.question, self.expected, self.rows)
+
     @cached_property
     def points(self) -> Sequence[Point]:
-        """The answer's rows in order of bucket, group and metric."""
-        if self.rows is None:
-            return self.made
-        return list(points_of_rows(self.plan.question, self.expected, self.rows))
+        """All of them, made at once."""
+        return self.made if self.rows is None else list(self.each_point())
 
 
 async def answer(
@@ -103,7 +118,8 @@ async def answer(
     scope = await find_scope(connection, question, _MARGIN + (REACH if question.chosen(*_HISTORY) else timedelta(0)))
     edges = await laid_edges(question)
     limits.check_values(question, len(edges) - 1, scope.groups)
-    plan = make_plan(question, edges, scope.late, scope.city_zone, scope.counters_from)
+    make = partial(make_plan, question, edges, scope.late, scope.city_zone, scope.counters_from)
+    plan = await aside(make, len(edges))
     cost = None if bound is None else await bound.check(connection, plan, scope.device_keys)
     if streaming and (len(edges) - 1) * scope.groups > streaming.at_once:
         answering = _Answering(connection, plan, scope, streaming.max_values, bound, streaming.at_once)
@@ -128,13 +144,14 @@ class _Answering:
         expected = await find_expected(self.connection, self.plan, self.plan.edges, self.scope.device_keys)
         if self.at_once is not None:
             return await self._begun(expected, self.at_once)
-        rows = await self._columns()
+        rows = await self._rows()
         if _is_plain(question):
             return Series(self.plan, expected, self.scope, rows)
         merged = Merged(question)
-        merged.add_rows(rows)
+        async for some in portions(rows.parts(rows_of(question.values_per_bucket)), 1):
+            merged.add_rows(*some)
         await self._add_others(merged)
-        points = self._judged(merged.points(expected))
+        points = await collected(self._judged(merged.points(expected)))
         if question.fill is not Fill.NONE:
             points = await self._filled(points, merged, expected)
         settled_until = None if merged.known is None else min(merged.known, question.end)
@@ -142,12 +159,12 @@ class _Answering:
 
     async def _begun(self, expected: Expected, at_once: int) -> Series:
         # Not for small answers: a statement whose rows are fetched in parts has no parallel workers.
-        statement = rows_statement(self.plan, self.scope.device_keys, self._limit)
+        statement = await aside(self._rows_statement(), len(self.plan.edges))
         cursor = await self.connection.cursor(statement.text, *statement.values)
         rows = await cursor.fetch(at_once + 1)
         self._refuse_too_many(rows)
         rest = cursor if len(rows) > at_once else None
-        columns = Columns.of_many(rows) if rows else Columns((), (), (), ())
+        columns = Columns.joined([Columns.of_many(some) async for some in self._portions(rows)])
         return Series(self.plan, expected, self.scope, columns, rest=rest, limit=self._limit)
 
     @property
@@ -155,15 +172,32 @@ class _Answering:
         # Devices that are at home elsewhere may report here as well, so there may be more groups than were counted.
         return self.max_values // self.plan.question.values_per_bucket + 1
 
+    async def _rows(self) -> Columns:
+        if self._cells <= ONE_ROW:
+            return await self._columns()
+        rows = await self._fetch(self._rows_statement())
+        return Columns.joined([Columns.of_many(some) async for some in self._portions(rows)])
+
+    @property
+    def _cells(self) -> int:
+        question = self.plan.question
+        width = 3 + len(question.metrics) + question.values_per_bucket
+        return (len(self.plan.edges) - 1) * self.scope.groups * width
+
     async def _columns(self) -> Columns:
-        statement = columns_statement(self.plan, self.scope.device_keys, self._limit)
+        make = partial(columns_statement, self.plan, self.scope.device_keys, self._limit)
+        statement = await aside(make, len(self.plan.edges))
         row = await self.connection.fetchrow(statement.text, *statement.values)
         assert row is not None
         columns = Columns.of_one(row)
         self._refuse_too_many(columns)
         return columns
 
-    async def _fetch(self, statement: Statement) -> list[asyncpg.Record]:
+    def _rows_statement(self) -> Callable[[], Statement]:
+        return partial(rows_statement, self.plan, self.scope.device_keys, self._limit)
+
+    async def _fetch(self, make: Callable[[], Statement]) -> list[asyncpg.Record]:
+        statement = await aside(make, len(self.plan.edges))
         rows = await self.connection.fetch(statement.text, *statement.values)
         self._refuse_too_many(rows)
         return rows
@@ -175,27 +209,38 @@ class _Answering:
     async def _add_others(self, merged: Merged) -> None:
         question, keys = self.plan.question, self.scope.device_keys
         if question.chosen(Family.SPREAD):
-            merged.add_spread(await self._fetch(spread_statement(question, self.plan.edges, keys, self._limit)))
+            rows = await self._fetch(partial(spread_statement, question, self.plan.edges, keys, self._limit))
+            async for some in self._portions(rows):
+                merged.add_spread(some)
         around = Surroundings.of(question, self.scope.late, self.scope.has_swaps)
         whole = Segment("readings", ((question.start, question.end),))
         for name in question.chosen(*_HISTORY):
             metric = question.domain.metrics[name]
             segments = self.plan.changes if metric.kind is Kind.COUNTER else [whole]
             history = History(question, metric, segments, around, keys)
-            statement = steps_statement(history, self.plan.edges, self._limit)
-            merged.add_steps(metric, await self._fetch(statement))
+            rows = await self._fetch(partial(steps_statement, history, self.plan.edges, self._limit))
+            async for some in portions(rows):
+                merged.add_steps(metric, some)
 
-    def _judged(self, points: list[Point]) -> list[Point]:
+    def _portions(self, rows: Sequence[asyncpg.Record]) -> AsyncIterator[list[asyncpg.Record]]:
+        return portions(rows, rows_of(self.plan.question.values_per_bucket))
+
+    def _judged(self, points: Iterable[Point]) -> Iterable[Point]:
         least = self.plan.question.min_coverage
         return points if least is None else withheld(points, least)
 
     async def _filled(self, points: list[Point], merged: Merged, expected: Expected) -> list[Point]:
         outside = await self._outside() if self.plan.question.max_gap else []
         named = await named_groups(self.connection, self.plan.question, self.scope.device_keys)
-        found = filled(self.plan.question, self.plan.edges, points, outside, expected, merged.intervals, named)
-        if len(found) >= self._limit * len(self.plan.question.metrics):
-            raise too_large(f"{len(found):,} rows", self.max_values)
-        return found
+        filling = Filling(self.plan.question, self.plan.edges, expected, merged.intervals)
+        async for some in portions(points):
+            filling.add(some)
+        async for part in portions(outside):
+            filling.add_outside(part)
+        filling.add_groups(named)
+        if len(filling) >= self._limit * len(self.plan.question.metrics):
+            raise too_large(f"{len(filling):,} rows", self.max_values)
+        return await collected(filling.points())
 
     async def _outside(self) -> list[tuple[datetime, Point]]:
         """Points of the time before and after the range from which a value may reach into it, also of the parts of the
@@ -215,7 +260,8 @@ class _Answering:
     async def _points_between(self, start: datetime, end: datetime) -> list[tuple[datetime, Point]]:
         asked = replace(self.plan.question, start=start, end=end, fill=Fill.NONE)
         series = await answer(self.connection, asked, self.max_values, bound=self.bound)
-        return [(series.plan.edges[point.bucket - 1], point) for point in series.points]
+        edges, points = series.plan.edges, await collected(series.each_point())
+        return [(edges[point.bucket - 1], point) async for some in portions(points) for point in some]
 
 
 def _is_plain(question: Question) -> bool:

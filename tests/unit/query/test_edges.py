@@ -8,7 +8,8 @@ from itertools import accumulate, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry.query.edges import Edges, microseconds, single, steps
+from telemetry.query.edges import Edges, single, steps
+from telemetry.query.instants import microseconds
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)

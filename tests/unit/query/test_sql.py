@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from telemetry.query.calendar import bucket_edges, parse_window
+from telemetry.query.size import MANY
 from telemetry.query.sql import LONG, Statement
 
 START = datetime(2026, 10, 20, tzinfo=UTC)
@@ -27,3 +28,13 @@ def test_long_even_stretches_are_not_sent(window: str, days: int, made: bool) ->
         assert statement.values[-2] == edges[-1]
     else:
         assert (placeholder, statement.values) == ("$1::timestamptz[]", [[*edges]])
+
+
+@pytest.mark.parametrize(("window", "days", "how"), [("1m", 20, "generate_series"), ("3h", 8 * 365, "string_to_array")])
+def test_very_many_edges_are_made_once_and_never_sent_as_instants(window: str, days: int, how: str) -> None:
+    edges = bucket_edges(parse_window(window), START, START + timedelta(days=days), ZoneInfo("Europe/Paris"))
+    statement = Statement()
+    assert len(edges) > MANY
+    assert statement.add_edges(edges) == "(SELECT edges FROM laid)"
+    assert how in statement.beginning
+    assert not any(isinstance(value, list) for value in statement.values)
