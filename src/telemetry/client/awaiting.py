@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from ssl import SSLContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from telemetry.client import questions
 from telemetry.client.devices import Device
-from telemetry.client.exchange import Answer, Question, Request, Retry, Send, Wait, patient
+from telemetry.client.exchange import Answer, Flow, Question, Request, Retry, Send, Wait, begun, patient
 from telemetry.client.latest import Latest
 from telemetry.client.pages import AnyPage, Paged
 from telemetry.client.quarantine import Refused
 from telemetry.client.readings import Reading, ReadingsQuestion
 from telemetry.client.transport import (
     CHUNK,
+    CONCURRENCY,
     DEFAULT_TIMEOUT_S,
     NEVER,
     answered,
@@ -25,6 +26,7 @@ from telemetry.client.transport import (
     named_after,
     options,
     translated,
+    turns,
     words,
 )
 
@@ -105,7 +107,8 @@ class AsyncClient:
         url: address of the service; may have a path, as behind a proxy.
         timeout: seconds in which the next part of an answer must have come; None waits for ever.
         headers: sent with every request.
-        retry: how often questions that were refused for the moment are asked again; None is never.
+        retry: how long questions that were refused for the moment are asked again; None is never.
+        concurrency: questions that are under way at a time; the others wait for their turn, however long.
         verify: False, or a context of TLS, where the service's certificate is not of a known authority.
         transport: of httpx, for tests and proxies.
     """
@@ -117,10 +120,12 @@ class AsyncClient:
         timeout: float | None = DEFAULT_TIMEOUT_S,
         headers: Mapping[str, str] | None = None,
         retry: Retry | None = Retry(),  # noqa: B008 - immutable
+        concurrency: int = CONCURRENCY,
         verify: SSLContext | bool = True,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._retry = retry or NEVER
+        self._turns = asyncio.Semaphore(turns(concurrency))
         self._http = httpx.AsyncClient(**options(url, timeout, headers, verify), transport=transport)
 
     async def __aenter__(self) -> AsyncClient:
@@ -141,7 +146,13 @@ class AsyncClient:
         Raises:
             ClientError: there is none; see `telemetry.client.errors`.
         """
-        with closing(patient(question.flow(), self._retry)) as steps:
+        flow = begun(question)
+        turn = self._turns if question.is_bounded else nullcontext()
+        async with turn:
+            return await self._answer(flow)
+
+    async def _answer(self, flow: Flow[T]) -> T:
+        with closing(patient(flow, self._retry)) as steps:
             answer: Answer | None = None
             while True:
                 try:

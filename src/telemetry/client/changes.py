@@ -93,7 +93,7 @@ def changes(
         page_size: buckets that are fetched at a time; default and most are the service's.
     """
     asked = parameters(since=since, window=window, tz=tz, limit=page_size)
-    first = Request(f"v1/{segment(domain)}/changes", asked)
+    first = Request(f"v1/{segment('domain', domain)}/changes", asked)
 
     def flow() -> Flow[Changes]:
         rows: list[Change] = []

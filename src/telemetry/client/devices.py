@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 from telemetry.client.bodies import Only, Told, body
+from telemetry.client.errors import InvalidArgument
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch, one
 from telemetry.client.pages import Paged, PageMeta, in_pages
-from telemetry.client.words import Names, parameters, segment
+from telemetry.client.words import Names, fields, parameters, segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +110,18 @@ def put_device(
 def import_devices(registrations: Iterable[Registration]) -> Question[Imported]:
     """Puts one device after the other, as `put_device` does. The first one that is refused ends the import; those
     before it are registered.
+
+    Raises:
+        InvalidArgument: one of them cannot be sent; then none is.
     """
-    known = tuple(registrations)
+    requests = [_put(each) for each in registrations]
 
     def flow() -> Flow[Imported]:
         added = 0
-        for each in known:
-            answer = yield from fetch(_put(each))
+        for each in requests:
+            answer = yield from fetch(each)
             added += answer.status == 201
-        return Imported(added, len(known) - added)
+        return Imported(added, len(requests) - added)
 
     return Question(flow)
 
@@ -133,9 +137,12 @@ def delete_device(device_id: str) -> Question[None]:
 
 
 def _put(registration: Registration) -> Request:
-    known = asdict(registration)
-    fields = {name: known[name] for name in Registration.__dataclass_fields__ if name != "device_id"}
-    return Request(_path(registration.device_id), method="PUT", body=fields)
+    if not isinstance(registration, Registration):
+        raise InvalidArgument(
+            f"registrations: {registration!r} is none; allowed: Registration('lamp-1', 'lighting', …)"
+        )
+    known = {name: getattr(registration, name) for name in Registration.__dataclass_fields__ if name != "device_id"}
+    return Request(_path(registration.device_id), method="PUT", body=fields(**known))
 
 
 def _device(answer: Answer) -> Device:
@@ -143,4 +150,4 @@ def _device(answer: Answer) -> Device:
 
 
 def _path(device_id: str) -> str:
-    return f"v1/devices/{segment(device_id)}"
+    return f"v1/devices/{segment('device_id', device_id)}"

@@ -65,8 +65,18 @@ def download(
         path: where to.
         format: `json` (of series only), `ndjson`, `csv`, `excel`, `arrow` (stream) or `parquet`; default is what the
             ending of the name says.
+
+    Raises:
+        OSError: the file cannot be written.
     """
+    if not isinstance(question, (SeriesQuestion, ReadingsQuestion)):
+        raise InvalidArgument(
+            f"question: a {type(question).__name__} is none that has a file for an answer; "
+            "allowed: series(…) and readings(…) of telemetry.client, which are not asked yet"
+        )
     target = Path(path)
+    if not target.name:
+        raise InvalidArgument(f"path: {str(path)!r} names no file; allowed: 'power.parquet'")
     form = _format(target, format)
     if isinstance(question, SeriesQuestion):
         return Question(lambda: _series(question.request.having(format=form), target))

@@ -8,7 +8,7 @@ ClientError
 ├── UnexpectedAnswer      the answer is not one of this service, or of another version of it
 └── Problem               the service said no (`application/problem+json`)
     ├── InvalidParameter  422: with `parameter`, `given` and `allowed`
-    │   └── TooLarge      … the question would take too much: with `estimate` and `limit`
+    │   └── TooLarge      … the question would take too much: with `estimate` and `limit`, where they can be told
     ├── NotFound          404
     ├── Conflict          409
     ├── TooManyQuestions  429: with `retry_after`
@@ -97,7 +97,7 @@ class Problem(ClientError):
             more = ", …" if len(self.allowed) > _SHOWN else ""
             parts.append(f"allowed: {', '.join(self.allowed[:_SHOWN])}{more}")
         if self.estimate is not None:
-            parts.append(f"estimate: {self.estimate:,}, limit: {self.limit:,}")
+            parts.append(f"estimate: {_figure(self.estimate)}, limit: {_figure(self.limit)}")
         if self.retry_after is not None:
             parts.append(f"ask again in {self.retry_after:g} s")
         return "; ".join(parts)
@@ -152,6 +152,10 @@ def refusal(status: int, headers: Mapping[str, str], content: bytes) -> ClientEr
         return UnexpectedAnswer(f"status {status} with no problem of this service; is the address right? {text}")
     kind = TooLarge if str(members.get("type")).endswith(":too-large") else _BY_STATUS.get(status, Problem)
     return kind(status, members, seconds_to_wait(headers))
+
+
+def _figure(number: object) -> str:
+    return f"{number:,}" if isinstance(number, (int, float)) else str(number)
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:

@@ -1,4 +1,4 @@
-"""What is sent and what comes back, without a socket and without a clock.
+"""What is sent and what comes back, without a socket, and with a clock that tests give.
 
 A question is a flow: a generator that yields what is to be sent and gets the answer. The two shells (`blocking`,
 `awaiting`) only carry that out, so whatever is to be decided is decided here and in the questions, once for both:
@@ -9,6 +9,7 @@ A question is a flow: a generator that yields what is to be sent and gets the an
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,10 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 Parameters = tuple[tuple[str, str], ...]
+Clock: TypeAlias = Callable[[], float]
+
+_SHORTEST_S = 0.1
+"""Pause where a proxy says `Retry-After: 0`."""
 
 
 class Sink(Protocol):
@@ -91,29 +96,29 @@ Steps: TypeAlias = Generator[Send | Wait, Answer | None, T]
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often a question is asked again that was refused for the moment: GET, status 429 or 503, `Retry-After`.
+    """How long a question is asked again that was refused for the moment: GET, status 429 or 503, `Retry-After`.
 
-    Each pause is `Retry-After`, doubled with every try; the refusal is raised at once where that is too long.
+    Each pause is what `Retry-After` says; the refusal is raised at once where that ends too late.
 
     Attributes:
-        attempts: requests at the most, the first one included.
-        longest_s: the longest pause, in seconds.
+        within_s: seconds after the first refusal in which the question is asked again; `math.inf` has no end.
     """
 
-    attempts: int = 4
-    longest_s: float = 30.0
+    within_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise InvalidArgument(f"attempts: {self.attempts} is less than 1; 1 never asks again")
+        if not self.within_s >= 0:
+            raise InvalidArgument(
+                f"within_s: {self.within_s} is not allowed; allowed: 0, which never asks again, or more"
+            )
 
-    def pause(self, request: Request, answer: Answer, attempt: int) -> float | None:
-        """Seconds before the next attempt; None if that was the last."""
+    def pause(self, request: Request, answer: Answer, refused_for_s: float) -> float | None:
+        """Seconds before it is asked again; None where it is not."""
         after = seconds_to_wait(answer.headers)
         if answer.status not in (429, 503) or after is None or request.method != "GET" or not request.is_repeatable:
             return None
-        pause = after * 2**attempt
-        return pause if attempt + 1 < self.attempts and pause <= self.longest_s else None
+        pause = max(after, _SHORTEST_S)
+        return pause if refused_for_s + pause <= self.within_s else None
 
 
 @dataclass(frozen=True)
@@ -122,9 +127,11 @@ class Question(Generic[T_co]):
 
     Attributes:
         flow: begins to ask.
+        is_bounded: counts among those of which a service answers so many at a time.
     """
 
     flow: Callable[[], Flow[T_co]] = field(repr=False)
+    is_bounded: bool = field(default=True, kw_only=True)
 
 
 def fetch(request: Request, sink: Sink | None = None) -> Flow[Answer]:
@@ -149,25 +156,40 @@ def one(request: Request, read: Callable[[Answer], T]) -> Question[T]:
     return Question(flow)
 
 
-def patient(flow: Flow[T], retry: Retry) -> Steps[T]:
+def begun(question: Question[T]) -> Flow[T]:
+    """The flow of a question.
+
+    Raises:
+        InvalidArgument: it is an answer, or comes in pages.
+    """
+    if not isinstance(question, Question):
+        raise InvalidArgument(
+            f"question: a {type(question).__name__} cannot be asked at once; "
+            "allowed: series(…) of telemetry.client; what comes in pages is a method: client.readings(…)"
+        )
+    return question.flow()
+
+
+def patient(flow: Flow[T], retry: Retry, clock: Clock = time.monotonic) -> Steps[T]:
     """The flow, with each request sent again as long as `retry` allows."""
     with closing(flow):
         try:
             step = next(flow)
             while True:
-                step = flow.send((yield from _settled(step, retry)))
+                step = flow.send((yield from _settled(step, retry, clock)))
         except StopIteration as end:
             result: T = end.value
             return result
 
 
-def _settled(step: Send, retry: Retry) -> Steps[Answer]:
-    attempt = 0
+def _settled(step: Send, retry: Retry, clock: Clock) -> Steps[Answer]:
+    refused_at: float | None = None
     while True:
         answer = yield step
         assert answer is not None
-        pause = retry.pause(step.request, answer, attempt)
+        now = clock()
+        refused_at = now if refused_at is None else refused_at
+        pause = retry.pause(step.request, answer, now - refused_at)
         if pause is None:
             return answer
         yield Wait(pause)
-        attempt += 1

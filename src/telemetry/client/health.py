@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
 
@@ -47,9 +47,10 @@ def health() -> Question[Health]:
             return Health(False, detail=problem.detail)
         return Health(True, engine=body(_Ready, answer).engine)
 
-    return Question(flow)
+    return Question(flow, is_bounded=False)
 
 
 def version() -> Question[Version]:
     """Name and version of the service."""
-    return one(Request("version"), lambda answer: body(Only[Version], answer).data)
+    asked = one(Request("version"), lambda answer: body(Only[Version], answer).data)
+    return replace(asked, is_bounded=False)

@@ -66,4 +66,4 @@ def latest(
         page_size: devices that are fetched at a time; default and most are the service's.
     """
     asked = parameters(metric=metric, device=device, zone=zone, since=since, tz=tz, limit=page_size)
-    return in_pages(Request(f"v1/{segment(domain)}/latest", asked), Told[PageMeta, tuple[Latest, ...]])
+    return in_pages(Request(f"v1/{segment('domain', domain)}/latest", asked), Told[PageMeta, tuple[Latest, ...]])

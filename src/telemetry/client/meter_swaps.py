@@ -7,7 +7,7 @@ from datetime import datetime
 
 from telemetry.client.bodies import Only, body
 from telemetry.client.exchange import Answer, Question, Request, one
-from telemetry.client.words import instant, segment
+from telemetry.client.words import fields, segment, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def put_meter_swap(
         start_index: what the new meter began with, in the unit of the metric.
         final_index: what the old one ended with; without it, the old one counts up to its last reading.
     """
-    indexes = {"start_index": start_index, "final_index": final_index}
+    indexes = fields(start_index=start_index, final_index=final_index)
     return one(Request(_path(device_id, counter, time), method="PUT", body=indexes), _swap)
 
 
@@ -85,8 +85,7 @@ def _swap(answer: Answer) -> MeterSwap:
 
 
 def _path(device_id: str, counter: str | None = None, time: datetime | str = "") -> str:
-    path = f"v1/devices/{segment(device_id)}/meter-swaps"
+    path = f"v1/devices/{segment('device_id', device_id)}/meter-swaps"
     if counter is None:
         return path
-    at = instant("time", time) if isinstance(time, datetime) else time
-    return f"{path}/{segment(counter)}/{segment(at)}"
+    return f"{path}/{segment('counter', counter)}/{segment('time', text('time', time))}"

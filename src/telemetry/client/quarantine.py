@@ -6,9 +6,11 @@ import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from numbers import Integral
 from typing import Literal
 
 from telemetry.client.bodies import Only, Told, body
+from telemetry.client.errors import InvalidArgument
 from telemetry.client.exchange import Answer, Question, Request, one
 from telemetry.client.pages import Paged, PageMeta, in_pages
 from telemetry.client.words import Instant, Names, Reason, parameters
@@ -99,7 +101,9 @@ def quarantine_entry(number: int) -> Question[Refused]:
     Raises:
         NotFound: there is none.
     """
-    return one(Request(f"v1/quarantine/{number:d}"), lambda answer: body(Only[Refused], answer).data)
+    if not isinstance(number, Integral):
+        raise InvalidArgument(f"number: {number!r} is no id of an entry; allowed: its `id`, a whole number")
+    return one(Request(f"v1/quarantine/{number}"), lambda answer: body(Only[Refused], answer).data)
 
 
 def quarantine_summary(

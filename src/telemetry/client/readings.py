@@ -128,7 +128,7 @@ def readings(
         limit=page_size,
         format="arrow",
     )
-    return ReadingsQuestion(Request(f"v1/{segment(domain)}/readings", asked), _read)
+    return ReadingsQuestion(Request(f"v1/{segment('domain', domain)}/readings", asked), _read)
 
 
 def without_next(schema: pa.Schema) -> dict[bytes, bytes]:

@@ -145,7 +145,7 @@ def series(
         explain: adds the plan to `meta`.
     """
     request = Request(
-        f"v1/{segment(domain)}/series",
+        f"v1/{segment('domain', domain)}/series",
         parameters(
             metric=metric,
             start=start,

@@ -19,9 +19,13 @@ except ModuleNotFoundError as error:
 
 DEFAULT_TIMEOUT_S = 60.0
 """More than a question may take by default (`api.statement_timeout`)."""
+_LONGEST_TIMEOUT_S = 1e9
+"""More than any clock of a socket takes is an error there."""
 CHUNK = 1 << 16
 """Bytes that are handed to a sink at a time."""
-NEVER = Retry(attempts=1)
+NEVER = Retry(within_s=0)
+CONCURRENCY = 6
+"""As many questions as the service answers to one address at a time by default (`api.max_concurrent_per_client`)."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -32,12 +36,40 @@ def options(
     """Arguments of `httpx.Client` and `httpx.AsyncClient`.
 
     Raises:
-        InvalidArgument: the address is none of HTTP.
+        InvalidArgument: the address is none of HTTP, or one of the others cannot be.
     """
-    if not url.startswith(("http://", "https://")):
+    if timeout is not None and not 0 < timeout <= _LONGEST_TIMEOUT_S:
+        raise InvalidArgument(f"timeout: {timeout!r} is not allowed; allowed: seconds, more than 0; None for no end")
+    return {"base_url": _address(url), "timeout": timeout, "headers": _headers(headers or {}), "verify": verify}
+
+
+def _address(url: str) -> httpx.URL:
+    try:
+        address = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        address = httpx.URL()
+    if address.scheme not in ("http", "https") or not address.host:
         raise InvalidArgument(f"url: {url!r} is no address of a service; allowed: http://host:port, https://host/path")
+    return address
+
+
+def _headers(given: Mapping[str, str]) -> httpx.Headers:
     own = {"user-agent": f"urban-telemetry/{version('urban-telemetry')}"}
-    return {"base_url": url, "timeout": timeout, "headers": {**own, **(headers or {})}, "verify": verify}
+    try:
+        return httpx.Headers({**own, **given})
+    except (UnicodeEncodeError, TypeError) as error:
+        raise InvalidArgument(f"headers: {error}; allowed: text of ASCII characters") from error
+
+
+def turns(concurrency: int) -> int:
+    """Questions that may be under way at a time.
+
+    Raises:
+        InvalidArgument: none could be.
+    """
+    if not isinstance(concurrency, int) or concurrency < 1:
+        raise InvalidArgument(f"concurrency: {concurrency!r} is not allowed; allowed: 1 or more")
+    return concurrency
 
 
 def words(request: Request) -> dict[str, Any]:

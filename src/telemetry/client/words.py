@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal, TypeAlias
+from decimal import Decimal
+from numbers import Real
+from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
 from telemetry.client.errors import InvalidArgument
@@ -58,7 +61,7 @@ Names: TypeAlias = str | Iterable[str]
 Duration: TypeAlias = timedelta | str
 """A timedelta, or text: `2h`, `PT15M`."""
 
-Word: TypeAlias = str | float | bool | date | timedelta
+Word: TypeAlias = str | float | date | timedelta
 Given: TypeAlias = Word | Iterable[Word] | None
 
 
@@ -66,43 +69,55 @@ def parameters(**given: Given) -> Parameters:
     """Query parameters; None leaves one out.
 
     Raises:
-        InvalidArgument: a time has no zone, or a sequence is empty, which would be a question about everything.
+        InvalidArgument: a time has no zone, a sequence is empty, which would be a question about everything, or a value
+            is none that a URL can tell.
     """
-    return tuple((name, text) for name, value in given.items() if value is not None for text in _texts(name, value))
+    return tuple((name, each) for name, value in given.items() if value is not None for each in _texts(name, value))
 
 
-def segment(text: str) -> str:
-    """A part of a path."""
-    return quote(text, safe="")
+def segment(name: str, given: str) -> str:
+    """A part of a path.
+
+    Raises:
+        InvalidArgument: it is no text, or an empty one, with which the path would be another.
+    """
+    if not isinstance(given, str) or not given:
+        raise InvalidArgument(f"{name}: {given!r} is not allowed; allowed: text of one character or more")
+    return quote(_writable(name, given), safe="")
+
+
+def fields(**given: object) -> dict[str, Any]:
+    """Members of a JSON object.
+
+    Raises:
+        InvalidArgument: one is no text and no number, or a number that JSON does not have.
+    """
+    return {name: _field(name, value) for name, value in given.items()}
 
 
 def instant(name: str, value: datetime) -> str:
     """A time as text, in UTC and to the microsecond.
 
     Raises:
-        InvalidArgument: it has no time zone.
+        InvalidArgument: it has no time zone, or is in no year of UTC from 1 to 9999.
     """
     if value.utcoffset() is None:
         raise InvalidArgument(
             f"{name}: {value} has no time zone, so it is no instant; "
             "allowed: datetime(…, tzinfo=ZoneInfo('Europe/Paris')), '2026-03-29T00:00:00+01:00', '-24h', 'now'"
         )
-    return value.astimezone(UTC).isoformat()
+    try:
+        return value.astimezone(UTC).isoformat()
+    except OverflowError:
+        raise InvalidArgument(f"{name}: {value} is in no year of UTC; allowed: years 1 to 9999") from None
 
 
-def _texts(name: str, value: Word | Iterable[Word]) -> list[str]:
-    # By what it can do: frames have sequences, and numbers, of their own.
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return [_text(name, value)]
-    texts = [_text(name, each) for each in value]
-    if not texts:
-        raise InvalidArgument(
-            f"{name}: an empty sequence would ask about nothing; allowed: one or more, or None for all"
-        )
-    return texts
+def text(name: str, value: object) -> str:
+    """A word as it is sent.
 
-
-def _text(name: str, value: Word) -> str:
+    Raises:
+        InvalidArgument: a time has no zone, or it is none that a URL can tell.
+    """
     match value:
         case bool():
             return "true" if value else "false"
@@ -115,7 +130,50 @@ def _text(name: str, value: Word) -> str:
             )
         case timedelta():
             return _seconds(name, value)
-    return str(value)
+        case None | bytes():
+            raise InvalidArgument(f"{name}: {value!r} is not allowed; allowed: text, numbers and times")
+    return _writable(name, str(value))
+
+
+def _texts(name: str, value: Word | Iterable[Word]) -> list[str]:
+    # By what it can do: frames have sequences, and numbers, of their own.
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        return [text(name, value)]
+    texts = [text(name, each) for each in value]
+    if not texts:
+        raise InvalidArgument(
+            f"{name}: an empty sequence would ask about nothing; allowed: one or more, or None for all"
+        )
+    return texts
+
+
+def _field(name: str, value: object) -> str | float | None:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _writable(name, value)
+    # numpy's numbers are Real, decimals are not.
+    number = _finite(value) if isinstance(value, (Real, Decimal)) else None
+    if number is None:
+        raise InvalidArgument(f"{name}: {value!r} is not allowed; allowed: text, and numbers that are finite")
+    return number
+
+
+def _finite(value: Real | Decimal) -> float | None:
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _writable(name: str, given: str) -> str:
+    """Half a character (a lone surrogate) is none of UTF-8."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{name}: {given!r} is no text that can be sent; allowed: whole characters") from None
+    return given
 
 
 def _seconds(name: str, value: timedelta) -> str:

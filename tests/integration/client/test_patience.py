@@ -1,13 +1,20 @@
-"""The service has no time for a question now: it is asked again, unless that is turned off."""
+"""The service has no time for a question now: it waits for its turn, or is asked again, unless that is turned off."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import asyncpg
+import httpx
 import pytest
 
-from telemetry.client import AsyncClient, TooManyQuestions
+from telemetry.client import AsyncClient, Client, TooManyQuestions
+
+MANY = 20
+"""More than the service runs at a time, and less than it refuses at once."""
 
 
 @pytest.mark.asyncio
@@ -26,3 +33,75 @@ async def test_question_that_is_one_too_many_is_asked_again(address: str, connec
             await asyncio.sleep(0.5)
             assert not waiting.done()
         assert [(await each).device_id for each in (running, waiting)] == ["lamp-1", "lamp-2"]
+
+
+class Watched:
+    """Counts the requests that are under way, and keeps what they were answered."""
+
+    def __init__(self) -> None:
+        self.most = self._under_way = 0
+        self.answered: list[int] = []
+
+    @contextmanager
+    def one(self) -> Iterator[Callable[[httpx.Response], httpx.Response]]:
+        self._under_way += 1
+        self.most = max(self.most, self._under_way)
+        try:
+            yield self._keep
+        finally:
+            self._under_way -= 1
+
+    def _keep(self, response: httpx.Response) -> httpx.Response:
+        self.answered.append(response.status_code)
+        return response
+
+
+class Awaiting(Watched, httpx.AsyncHTTPTransport):
+    """Of the client for asyncio."""
+
+    def __init__(self) -> None:
+        Watched.__init__(self)
+        httpx.AsyncHTTPTransport.__init__(self)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        with self.one() as keep:
+            return keep(await super().handle_async_request(request))
+
+
+class Blocking(Watched, httpx.HTTPTransport):
+    """Of the client that waits."""
+
+    def __init__(self) -> None:
+        Watched.__init__(self)
+        httpx.HTTPTransport.__init__(self)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        with self.one() as keep:
+            return keep(super().handle_request(request))
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_more_questions_than_the_service_runs_wait_for_their_turn_in_the_client(
+    address: str, connection: asyncpg.Connection
+) -> None:
+    async with AsyncClient(address, retry=None, transport=(seen := Awaiting())) as client:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
+            asked = [asyncio.create_task(client.device("lamp-1")) for _ in range(MANY)]
+            await asyncio.sleep(2.5)  # longer than the service lets questions wait
+            assert (await client.version()).name == "urban-telemetry"
+        assert [each.device_id for each in await asyncio.gather(*asked)] == ["lamp-1"] * MANY
+    assert (seen.answered, seen.most) == ([200] * (MANY + 1), 7)
+
+    with (
+        Client(address, retry=None, transport=(told := Blocking())) as client_of_threads,
+        ThreadPoolExecutor(MANY) as threads,
+    ):
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE devices IN ACCESS EXCLUSIVE MODE")
+            waiting = [threads.submit(client_of_threads.device, "lamp-1") for _ in range(MANY)]
+            await asyncio.sleep(2.5)
+        found = await asyncio.gather(*map(asyncio.wrap_future, waiting))
+    assert [each.device_id for each in found] == ["lamp-1"] * MANY
+    assert (told.answered, told.most) == ([200] * MANY, 6)

@@ -15,7 +15,8 @@ from telemetry import errors
 from telemetry.api.app import create_app
 from telemetry.api.devices import DeviceBody
 from telemetry.api.negotiation import Format
-from telemetry.client import AsyncClient, Client, Registration, questions, words
+from telemetry.client import AsyncClient, Client, Question, Registration, questions, words
+from telemetry.client.transport import CONCURRENCY
 from telemetry.domains import Kind, load_domains
 from telemetry.query.aggregates import Combine, available
 from telemetry.query.question import By, Fill, Reset
@@ -79,6 +80,18 @@ def test_words_are_those_of_the_service() -> None:
     ]
     for literal, enum in pairs:
         assert set(get_args(literal)) == set(enum), enum
+
+
+def test_client_has_as_many_questions_under_way_as_the_service_answers() -> None:
+    assert load_settings().api.max_concurrent_per_client == CONCURRENCY
+    bounded = {path for path, ask in READ.items() if _question(ask).is_bounded}
+    assert bounded == {path for path in READ if path.startswith("/v1/")}
+
+
+def _question(ask: Callable[..., Any]) -> Question[Any]:
+    needed = [each for each in inspect.signature(ask).parameters.values() if each.default is each.empty]
+    asked = ask(*("1" if each.name != "number" else 1 for each in needed))
+    return asked if isinstance(asked, Question) else asked.page(asked.first)
 
 
 def test_registration_has_every_field_of_a_device() -> None:

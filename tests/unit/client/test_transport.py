@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +85,7 @@ async def test_both_clients_pause_before_they_ask_again() -> None:
     head = (
         b"HTTP/1.1 429 No\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nContent-Length: %d\r\n\r\n%b"
     )
-    retry = Retry(attempts=2)
+    retry = Retry(within_s=1.5)
     async with answering(head % (len(body), body)) as (url, heard):
         with Client(url, retry=retry) as blocking:
             async with AsyncClient(url, retry=retry) as awaiting:
@@ -107,10 +109,31 @@ async def test_service_below_a_path_is_asked_there_with_the_headers() -> None:
     assert "user-agent: urban-telemetry/" in heard[0]
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://city", ""])
-def test_address_that_is_none_of_http_is_refused(url: str) -> None:
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://city", "", "http://", "http://[::1", None])
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_address_that_is_none_of_http_is_refused(client: type[Client | AsyncClient], url: str) -> None:
     with pytest.raises(InvalidArgument, match=r"url: .*allowed: http://host:port"):
-        Client(url)
+        client(url)
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"timeout": -1}, "timeout: -1 is not allowed; allowed: seconds"),
+        ({"concurrency": 0}, "concurrency: 0 is not allowed; allowed: 1 or more"),
+        ({"timeout": 0}, "timeout: 0 is not allowed"),
+        ({"timeout": math.nan}, "timeout: nan is not allowed"),
+        ({"timeout": math.inf}, "timeout: inf is not allowed.*None for no end"),
+        ({"headers": {"X-Who": "é€"}}, "headers: .*allowed: text of ASCII"),
+        ({"headers": {"X-Who": None}}, "headers: .*allowed: text of ASCII"),
+    ],
+)
+def test_option_that_cannot_be_is_refused_by_name(
+    client: type[Client | AsyncClient], options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=sentence):
+        client("http://localhost:8000", **options)
 
 
 @pytest.mark.parametrize("name", ["power.xlsx", "power"])
