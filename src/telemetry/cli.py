@@ -90,7 +90,12 @@ def _before(
     _: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end")
     ] = False,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
+    if parent is not None:
+        from telemetry.ingest.children import die_with
+
+        die_with(parent)
     _given.config = config
     _given.overrides = dict(_override(text) for text in overrides or [])
 

@@ -61,7 +61,8 @@ class RunningDemo:
     def child(self, command: str) -> psutil.Process:
         """The process of the demo that runs that `telemetry` command."""
         children = psutil.Process(self._process.pid).children(recursive=True)
-        return next(child for child in children if child.cmdline()[1:4] == ["-m", "telemetry", command])
+        begins = ["-m", "telemetry", f"--parent={self._process.pid}", command]
+        return next(child for child in children if child.cmdline()[1:5] == begins)
 
     def finish(self) -> tuple[int, str]:
         """Exit code and standard error, once it has ended."""

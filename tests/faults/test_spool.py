@@ -25,7 +25,7 @@ from telemetry.demo import http
 from telemetry.demo.mosquitto import LocalMosquitto
 from telemetry.demo.postgres import LocalPostgres
 from telemetry.demo.server import free_port
-from telemetry.ingest.spool import Spool
+from telemetry.ingest.spool import Spool, SpoolFull
 from telemetry.settings import Settings, load_settings
 from telemetry.store.engine import Engine
 from telemetry.store.migrate import migrate
@@ -373,6 +373,33 @@ async def test_crash_between_commit_and_removal_counts_nothing_twice(
     async with ingesting(city.settings):
         await ends(city)
     assert await city.settled(300) == {"received": 300, "stored": 300}
+
+
+@pytest.mark.asyncio
+async def test_disk_that_fails_for_a_moment_at_the_start_ends_nothing(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ingesting(city.settings) as url:
+        await publish(city.settings, range(10))
+        await city.settled(10)
+        await city.leave()
+        await publish(city.settings, range(10, 50))
+        await reaches(url, "spooled_messages_total", 40)
+    real, failures = Spool.remove_committed, 2
+
+    def fail(spool: Spool, *arguments: Any) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise SpoolFull("the spool has no room: disk I/O error")
+        real(spool, *arguments)
+
+    monkeypatch.setattr(Spool, "remove_committed", fail)
+    await city.come_back()
+    async with ingesting(city.settings):
+        assert await city.settled(50) == {"received": 50, "stored": 50}
+        await ends(city)
+    assert failures == 0
 
 
 @pytest.mark.long

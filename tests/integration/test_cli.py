@@ -173,3 +173,11 @@ def test_ingest_whose_metrics_have_no_port_ends_with_one_sentence(environment: d
     assert done.returncode == 1
     assert done.stderr.startswith("the metrics of ingest cannot be shown on 127.0.0.1:")
     assert "never awaited" not in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_command_whose_parent_has_ended_already_does_nothing(environment: dict[str, str]) -> None:
+    ours = telemetry(environment, f"--parent={os.getpid()}", "config", "show")
+    assert (ours.returncode, ours.stdout != "") == (0, True)
+    orphan = telemetry(environment, f"--parent={os.getpid() + 1}", "config", "show")
+    assert (orphan.returncode, orphan.stdout, orphan.stderr) == (1, "", "")

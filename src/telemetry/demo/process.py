@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from telemetry.errors import TelemetryError
-from telemetry.ingest.children import die_with
 
 _STOP_S: Final = 20.0
 
@@ -39,13 +38,13 @@ class DemoProcess:
                 sys.executable,
                 "-m",
                 "telemetry",
+                f"--parent={os.getpid()}",
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=die_with(os.getpid()),
             )
         return cls(name, process, log)
 

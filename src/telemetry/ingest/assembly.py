@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -11,6 +12,7 @@ from uuid import UUID
 import structlog
 
 from telemetry.domains import load_domains
+from telemetry.errors import ConfigurationError
 from telemetry.ingest.accounts import Accounts
 from telemetry.ingest.detour import Detour
 from telemetry.ingest.devices import Devices
@@ -36,8 +38,9 @@ GRACE: Final = timedelta(seconds=2.5)
 """For what was received before the end is told to be committed; what is not is delivered again."""
 _OBSERVE_S: Final = 0.2
 _ANSWER_EVERY_S: Final = 1.0
+_ECHOES: Final = 2
 _SILENCE_S: Final = 5.0
-"""A session whose broker has sent nothing for so long, with nothing in flight, holds nothing."""
+"""A session whose broker has sent nothing for so long and answers, with nothing of it on our side, holds nothing."""
 
 
 class Assembly:
@@ -57,6 +60,7 @@ class Assembly:
         self._known = known
         self._sessions = sessions
         self._emptied = asyncio.Event()
+        self._replaced = asyncio.Event()
         self._metrics = Metrics()
         page.add(share.client_id, self._metrics.registry)
         self._devices = Devices(settings)
@@ -81,10 +85,15 @@ class Assembly:
         )
         self._detour = self._by_the_spool()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Takes in until told to stop; a session that is only emptied, until it holds nothing."""
+    async def run(self, stop: asyncio.Event) -> bool:
+        """Takes in until told to stop; a session that is only emptied, until it holds nothing.
+
+        Returns:
+            Whether another process works under its name, so that this one has left the broker to it; assembled anew, it
+            stands by.
+        """
         working = asyncio.create_task(self._work(), name="ingest")
-        ending = [asyncio.create_task(event.wait(), name="stop") for event in (stop, self._emptied)]
+        ending = [asyncio.create_task(event.wait(), name="stop") for event in (stop, self._emptied, self._replaced)]
         try:
             await asyncio.wait({working, *ending}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
@@ -98,6 +107,7 @@ class Assembly:
             await self._writer.close()
         if not working.cancelled():
             working.result()
+        return self._replaced.is_set()
 
     def _by_the_spool(self) -> Detour | None:
         spool = self._settings.spool
@@ -111,13 +121,15 @@ class Assembly:
             self._subscriber.settle,
             self._metrics.spool,
             ready=self._ready,
+            alone=self._writer.open,
             barred=lambda: self._writer.is_barred,
             cut=self._cut,
         )
 
-    async def _ready(self) -> UUID | None:
+    async def _ready(self, place: UUID) -> Collection[UUID]:
         await wait_for_schema(self._settings)
-        return await self._writer.open()
+        self._writer.place = place
+        return await self._writer.known()
 
     def _cut(self) -> None:
         self._writer.cut()
@@ -134,7 +146,7 @@ class Assembly:
         log.info("ingest_starts", detail="Readings are taken in.", client_id=self._share.client_id)
         parts = [
             asyncio.create_task((self._detour or self._pipeline).run(), name="pipeline"),
-            asyncio.create_task(self._subscriber.run(), name="subscriber"),
+            asyncio.create_task(self._subscribe(), name="subscriber"),
             asyncio.create_task(self._observe(), name="observe"),
             asyncio.create_task(self._accounts.run(), name="accounts"),
             asyncio.create_task(self._record(), name="record"),
@@ -145,6 +157,15 @@ class Assembly:
                 part.result()
         finally:
             await end(*parts)
+
+    async def _subscribe(self) -> None:
+        try:
+            await self._subscriber.run()
+        except ConfigurationError:
+            # A session that is only emptied may be refused for good, but what is in its spool needs no broker.
+            while not (self._share.filters or self._holds_nothing):  # noqa: ASYNC110 - what other tasks do
+                await asyncio.sleep(_OBSERVE_S)
+            raise
 
     async def _finish(self, working: asyncio.Task[None]) -> None:
         """Stops reading, commits and acknowledges what was read, and leaves; the broker keeps the session."""
@@ -164,6 +185,15 @@ class Assembly:
             oldest_us = (self._detour or self._pipeline).oldest_us
             self._metrics.observe(self._subscriber.stats, self._intake.waiting, oldest_us)
             self._accounts.note()
+            if self._writer.is_barred and not self._replaced.is_set():
+                # We had lost our way to the database, and it has taken us for dead. To go on would be to take the
+                # session at the broker from that process, and it from us, in turns.
+                log.warning(
+                    "ingest_replaced",
+                    detail="Another process has taken over; this one leaves the broker to it and stands by.",
+                    client_id=self._share.client_id,
+                )
+                self._replaced.set()
             await asyncio.sleep(_OBSERVE_S)
 
     async def _record(self) -> None:
@@ -192,14 +222,32 @@ class Assembly:
             await asyncio.sleep(_ANSWER_EVERY_S)
 
     async def _silence(self) -> None:
-        """Waits until the broker has sent nothing for a while, although it could, and all is settled."""
-        seen, looks = -1, 0
-        while looks < _SILENCE_S / _OBSERVE_S:
+        """Waits until nothing of the session is left, at the broker or here."""
+        while not await self._is_silent():  # noqa: ASYNC110 - it looks at what other tasks do
             await asyncio.sleep(_OBSERVE_S)
-            stats = self._subscriber.stats
-            silent = stats.connected and not stats.in_flight and not self._intake.waiting
-            looks = looks + 1 if silent and stats.messages_received == seen else 0
-            seen = stats.messages_received
+
+    async def _is_silent(self) -> bool:
+        """Whether the broker had nothing more for us, although it could have sent it.
+
+        That nothing comes says little: a network may stall, a broker be slow. So it must answer, too, over the same
+        connection, to questions that were asked after our last acknowledgement, with no message before any answer.
+        """
+        stats = self._subscriber.stats
+        seen = stats.connections, stats.messages_received
+        for _ in range(_ECHOES):
+            await asyncio.sleep(_SILENCE_S / _ECHOES)
+            if not (self._holds_nothing and await self._subscriber.echo() and self._holds_nothing):
+                return False
+            if (stats.connections, stats.messages_received) != seen:
+                return False
+        return True
+
+    @property
+    def _holds_nothing(self) -> bool:
+        """Whether everything that was received is committed."""
+        if self._subscriber.stats.in_flight or self._pipeline.oldest_us is not None:
+            return False
+        return self._detour is None or self._detour.holds_nothing
 
 
 def patience_s(settings: Settings) -> float | None:

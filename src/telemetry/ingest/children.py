@@ -1,26 +1,24 @@
-"""A child process that never outlives its parent."""
+"""A child process that never outlives its parent. The child sees to it itself, with `telemetry --parent`."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
-from collections.abc import Callable
+import sys
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
-_LIBC = ctypes.CDLL(None)
 
 
-def die_with(parent: int) -> Callable[[], None]:
-    """What the child does before it becomes the command: it asks the kernel to be killed when its parent ends.
+def die_with(parent: int) -> None:
+    """Asks the kernel to kill us when our parent ends, and ends at once where it has ended already.
 
     Nothing is lost by that: what was not committed was not acknowledged either, and the broker sends it again.
+
+    To be called by the child when it begins. Between fork and exec, on behalf of the parent, no Python may run: another
+    thread of the parent may have held a lock at that moment, which nobody would ever give back.
     """
-
-    def before_exec() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return before_exec
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)

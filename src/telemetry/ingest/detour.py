@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -44,8 +44,10 @@ class Detour:
     """Leads batches to the database, straight or by the spool.
 
     Args:
-        ready: waits for the database and its tables; returns the id of the last batch committed under our name.
-        barred: whether the database is there, but another process works under our name.
+        ready: given the place of the spool, waits for the database and its tables; returns the ids of the last batches
+            that were committed under our name.
+        alone: waits until no other process works under our name.
+        barred: whether the database is there, but another process does.
         cut: breaks the connections to the database off, so that what waits for it can be cancelled.
     """
 
@@ -58,7 +60,8 @@ class Detour:
         settle: Settle,
         metrics: SpoolMetrics,
         *,
-        ready: Callable[[], Awaitable[UUID | None]],
+        ready: Callable[[UUID], Awaitable[Collection[UUID]]],
+        alone: Callable[[], Awaitable[None]],
         barred: Callable[[], bool],
         cut: Callable[[], None],
     ) -> None:
@@ -69,6 +72,7 @@ class Detour:
         self._settle = settle
         self._metrics = metrics
         self._wait_until_ready = ready
+        self._wait_until_alone = alone
         self._barred = barred
         self._cut = cut
         self._ready: asyncio.Task[None] | None = None
@@ -83,16 +87,27 @@ class Detour:
         """When the oldest message was received that is not acknowledged, in µs since 1970."""
         return self._in_hand[0].arrivals[0].received_us if self._in_hand else self._pipeline.oldest_us
 
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether nothing waits for the database: neither acknowledged, in the spool, nor in hand."""
+        return not self._in_hand and not self._spool.exists
+
     async def open(self) -> None:
         """Takes the spool, and gives the database `spool.after` to be there; to be called before messages can come.
 
-        Where another process works under our name, it waits for that one's end: it must not get at its session.
+        Where another process works under our name, it waits for that one's end: it must not get at its session. What is
+        in the spool is committed meanwhile.
         """
         await self._take_spool()
         self._ready = asyncio.create_task(self._begin(), name="ready")
         await asyncio.wait({self._ready}, timeout=self._after_s)
-        while self._barred() and not self._ready.done():
-            await asyncio.wait({self._ready}, timeout=_RETRY_S)
+        if self._barred():
+            standing = asyncio.create_task(self._stand_by(self._ready), name="stand by")
+            try:
+                await asyncio.wait({standing})
+            finally:
+                await self._give_up(standing)
+            standing.result()
 
     async def run(self) -> None:
         """Works until the intake is closed and drained; what is in the spool by then stays there.
@@ -126,10 +141,26 @@ class Detour:
                 return
 
     async def _begin(self) -> None:
-        committed = await self._wait_until_ready()
-        if committed is not None:
-            # An earlier process may have been killed between a commit and the removal from the spool.
-            await self._do(self._spool.remove_committed, committed)
+        committed = await self._wait_until_ready(self._spool.place)
+        # An earlier process may have been killed between a commit and the removal from the spool.
+        while not await self._managed(self._do(self._spool.remove_committed, committed)):
+            pass
+
+    async def _stand_by(self, ready: asyncio.Task[None]) -> None:
+        await asyncio.shield(ready)
+        while self._barred() and self._spool.exists:
+            await self._managed(self._advance())
+        await self._wait_until_alone()
+
+    async def _managed(self, work: Awaitable[None]) -> bool:
+        """Whether the disk has allowed it; otherwise a moment has passed."""
+        try:
+            await work
+        except SpoolFull as error:
+            log.warning("spool_fails", detail="The spool cannot be drained; it is tried again.", error=str(error))
+            await asyncio.sleep(_RETRY_S)
+            return False
+        return True
 
     def _may_go_straight(self) -> bool:
         assert self._ready is not None
@@ -215,27 +246,24 @@ class Detour:
         assert self._ready is not None
         await asyncio.shield(self._ready)
         while True:
-            try:
-                if self._spool.messages:
-                    await self._commit_oldest()
-                elif self._spool.exists:
-                    await self._do(self._spool.clear)
-                    await self._measure()
-                elif self._in_hand:
-                    await self._commit_in_hand()
-                else:
-                    # Nothing is awaited since the question: `appending` waits for the intake, and loses nothing.
-                    appending.cancel()
-                    return
-            except SpoolFull as error:
-                log.warning("spool_fails", detail="The spool cannot be drained; it is tried again.", error=str(error))
-                await asyncio.sleep(_RETRY_S)
+            if self._spool.exists:
+                await self._managed(self._advance())
+            elif self._in_hand:
+                await self._commit_in_hand()
+            else:
+                # Nothing is awaited since the question: `appending` waits for the intake, and loses nothing.
+                appending.cancel()
+                return
 
-    async def _commit_oldest(self) -> None:
-        await self._pipeline.commit(await self._do(self._spool.first))
-        await self._do(self._spool.remove_first)
+    async def _advance(self) -> None:
+        """Commits the oldest batch of the spool, or removes the file that has none."""
+        if self._spool.messages:
+            await self._pipeline.commit(await self._do(self._spool.first), acknowledged=True)
+            await self._do(self._spool.remove_first)
+            self._room.set()
+        else:
+            await self._do(self._spool.clear)
         await self._measure()
-        self._room.set()
 
     async def _commit_in_hand(self) -> None:
         """The straight way for what the spool has no room for, or had no time to keep; not longer than it may take."""

@@ -89,10 +89,10 @@ class Pipeline:
         self._prepared = asyncio.Queue(_AHEAD)
         return taken
 
-    async def commit(self, parcel: Parcel) -> None:
-        """Prepares and writes one batch while `run` does not; it is left to the caller to acknowledge it."""
+    async def commit(self, parcel: Parcel, *, acknowledged: bool = False) -> None:
+        """Prepares and writes one batch while `run` does not; unless that was done, the caller acknowledges it."""
         batch = await self._preparation.batch(parcel.arrivals)
-        batch.id = parcel.id
+        batch.id, batch.acknowledged = parcel.id, acknowledged
         began = time.perf_counter()
         counts = await self._writer.write(batch)
         self._metrics.settled(batch, counts, time.perf_counter() - began)

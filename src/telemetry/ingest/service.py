@@ -6,19 +6,25 @@ import asyncio
 import gc
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Final
 
 import structlog
 
 from telemetry.domains import load_domains
+from telemetry.errors import ConfigurationError
 from telemetry.ingest.assembly import Assembly, patience_s
 from telemetry.ingest.exposition import Page, shown, told
 from telemetry.ingest.schema import wait_for_schema
-from telemetry.ingest.shares import Share, made_after, shares
+from telemetry.ingest.shares import Share, made_after, may_be, shares
+from telemetry.ingest.spool import left_behind
 from telemetry.ingest.tasks import together, unless
 from telemetry.settings import Settings
 from telemetry.store.sessions import Known, Sessions
 
 log = structlog.get_logger()
+
+_AGAIN_S: Final = 60.0
+"""Before a former session with a fault is tried again."""
 
 
 async def run(settings: Settings, stop: asyncio.Event, worker: int = 1, report_to: Connection | None = None) -> None:
@@ -49,14 +55,15 @@ async def _take(settings: Settings, share: Share, page: Page, stop: asyncio.Even
         await wait_for_schema(settings)
         return await sessions.announce(share.client_id, share.filters)
 
-    known = None
+    replaced = True
     try:
-        # With a spool, the database may be away: the session is announced when it is back.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(patience_s(settings)):
-                known = await unless(stop, announce())
-        if not stop.is_set():
-            await Assembly(settings, share, known, sessions, page).run(stop)
+        while replaced and not stop.is_set():
+            known = None
+            # With a spool, the database may be away: the session is announced when it is back.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s(settings)):
+                    known = await unless(stop, announce())
+            replaced = not stop.is_set() and await Assembly(settings, share, known, sessions, page).run(stop)
     finally:
         await sessions.close()
 
@@ -85,6 +92,7 @@ async def _empty_former(settings: Settings, present: list[str], page: Page, stop
 
     async def look() -> list[Known]:
         await sessions.wait_for(present)
+        await _recall(settings, sessions, present)
         return await sessions.former(present)
 
     async def empty(former: Known) -> None:
@@ -93,18 +101,52 @@ async def _empty_former(settings: Settings, present: list[str], page: Page, stop
             detail="A session is used no more; what it holds is taken.",
             client_id=former.client_id,
         )
-        mine = Sessions(settings)
-        try:
-            await Assembly(settings, Share(former.client_id, ()), former, mine, page).run(stop)
-        finally:
-            await mine.close()
-            page.remove(former.client_id)
+        while not stop.is_set():
+            mine = Sessions(settings)
+            try:
+                if not await Assembly(settings, Share(former.client_id, ()), former, mine, page).run(stop):
+                    return
+                continue
+            except ConfigurationError as error:
+                # It concerns that session alone; nothing of it is given up, and the others go on.
+                log.error(
+                    "ingest_session_former_fails",
+                    detail="A session that is used no more cannot be emptied; it is tried again.",
+                    client_id=former.client_id,
+                    retry_s=_AGAIN_S,
+                    error=str(error),
+                )
+            finally:
+                await mine.close()
+                page.remove(former.client_id)
+            await unless(stop, asyncio.sleep(_AGAIN_S))
 
     try:
         found = await unless(stop, look())
     finally:
         await sessions.close()
     await together([empty(former) for former in found or []])
+
+
+async def _recall(settings: Settings, sessions: Sessions, present: list[str]) -> None:
+    """Puts sessions on record again that have a spool and would be looked for by nobody."""
+    directory = settings.spool.directory
+    if directory is None:
+        return
+    domains = list(load_domains(settings.domains.directories))
+    found = set(await asyncio.to_thread(left_behind, directory, settings.mqtt.client_id)) - set(present)
+    for client_id in await sessions.unknown(found):
+        ours = may_be(client_id, settings, domains)
+        log.warning(
+            "spool_without_session",
+            detail="The session of a spool is not on record; what is in it is stored."
+            if ours
+            else "No session is on record for a spool. Unless another ingest keeps it there, its messages are nowhere "
+            "else: run ingest once with the mqtt.client_id that it is named after.",
+            file=str(directory / f"{client_id}.sqlite"),
+        )
+        if ours:
+            await sessions.recall(client_id)
 
 
 def collect_garbage_rarely() -> None:

@@ -10,6 +10,7 @@ A shared subscription lets the broker divide the messages; then there is a sessi
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -66,6 +67,16 @@ def _divided(settings: Settings, domains: Sequence[str]) -> list[list[Share]]:
     if settings.ingest.strays == "quarantine":
         divided[-1].append(Share(f"{base}-strays", (f"{root}/#",), strays=True))
     return divided
+
+
+def may_be(client_id: str, settings: Settings, domains: Sequence[str]) -> bool:
+    """Whether this ingest, and no other one, would give a session that name, as things are or as they were.
+
+    A number behind our name tells nothing: it is a worker of ours, or another ingest beside us.
+    """
+    base = re.escape(settings.mqtt.client_id)
+    named = "|".join(re.escape(domain) for domain in domains)
+    return re.fullmatch(f"{base}(-({named}|strays-[0-9a-f]{{8}}))?", client_id) is not None
 
 
 def made_after(strays: Share, sessions: Mapping[str, datetime]) -> Share:

@@ -14,11 +14,11 @@ import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.ingest.parcel import Parcel, pack, unpack
@@ -47,11 +47,13 @@ class Spool:
 
     Attributes:
         messages: how many wait.
+        place: tells the spool of this directory from one of the same name elsewhere; known once it is open.
     """
 
     def __init__(self, directory: Path, worker: str, quota: int) -> None:
         self.path = directory / f"{worker}.sqlite"
         self.messages = 0
+        self.place = uuid4()
         self._log = directory / f"{worker}.sqlite-wal"
         self._lock_path = directory / f"{worker}.lock"
         self._quota = quota
@@ -59,11 +61,12 @@ class Spool:
         self._database: sqlite3.Connection | None = None
         self._last = self._drained = 0
         self._handed_out: tuple[int, int] | None = None
+        self._leaving = False
 
     @property
     def exists(self) -> bool:
-        """Whether there is a file."""
-        return self._database is not None
+        """Whether there is a file, or one that was removed could come back with a power cut."""
+        return self._database is not None or self._leaving
 
     def open(self) -> None:
         """Takes the spool for this process, and looks through what an earlier one has left in it.
@@ -121,19 +124,23 @@ class Spool:
         assert self._handed_out is not None
         self._remove_through(*self._handed_out)
 
-    def remove_committed(self, batch: UUID) -> None:
-        """Takes out the batch of that id, if it is there, and all before it; called before anything is drained."""
+    def remove_committed(self, batches: Collection[UUID]) -> None:
+        """Takes out the batches of these ids, if they are there, and all before; called before anything is drained."""
         if self._database is None:
             return
-        with self._explained():
-            (position, messages) = self._database.execute(
-                """
-                SELECT position, (SELECT sum(messages) FROM batches AS older WHERE older.position <= batches.position)
-                FROM batches WHERE id = ? UNION ALL SELECT 0, 0
-                """,
-                (batch.bytes,),
-            ).fetchone()
-        self._remove_through(position, messages)
+        for batch in batches:
+            with self._explained():
+                (position, messages) = self._database.execute(
+                    """
+                    SELECT position, (
+                        SELECT sum(messages) FROM batches AS older WHERE position > ?1 AND position <= batches.position
+                    )
+                    FROM batches WHERE id = ?2 AND position > ?1 UNION ALL SELECT 0, 0
+                    """,
+                    (self._drained, batch.bytes),
+                ).fetchone()
+            if position:
+                self._remove_through(position, messages)
 
     def clear(self) -> None:
         """Gives the room back to the disk, unless something waits.
@@ -141,18 +148,22 @@ class Spool:
         Raises:
             SpoolFull: the file cannot be removed now.
         """
-        if self.messages or self._database is None:
+        if self.messages or not self.exists:
             return
         try:
             # In this order: without its log, the file would show batches that were removed. Without the file, the log
             # shows nothing.
-            self.path.unlink(missing_ok=True)
+            if self._database is not None:
+                self.path.unlink(missing_ok=True)
+                # Before anything can fail: what is kept from now on must not go to a file that has no name.
+                self._leaving = True
+                self._disconnect()
+                self._last = self._drained = 0
             _flush_directory(self.path.parent)
-            self._disconnect()
             self._log.unlink(missing_ok=True)
         except OSError as error:
             raise SpoolFull(f"the spool {self.path} cannot be removed: {error.strerror}") from error
-        self._last = self._drained = 0
+        self._leaving = False
 
     def size(self) -> int:
         """Bytes of the file that are in use."""
@@ -187,6 +198,7 @@ class Spool:
                 f"another process has the spool {self.path}; stop it, or give this one an mqtt.client_id of its own"
             ) from error
         self._lock = lock
+        self.place = _place(lock)
 
     def _create(self) -> None:
         try:
@@ -196,7 +208,8 @@ class Spool:
             _flush_directory(self.path.parent)
         except (OSError, SpoolFull) as error:
             self._disconnect()
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
             raise SpoolFull(f"the spool {self.path} cannot be made: {error}") from error
 
     def _connect(self) -> sqlite3.Connection:
@@ -280,6 +293,11 @@ class Spool:
         )
 
 
+def left_behind(directory: Path, base: str) -> list[str]:
+    """The client ids whose names begin so and that have a file there."""
+    return sorted(path.stem for path in directory.glob("*.sqlite") if path.stem.startswith(base))
+
+
 def check_directory(directory: Path) -> None:
     """Whether spools can be kept there.
 
@@ -290,6 +308,18 @@ def check_directory(directory: Path) -> None:
         raise ConfigurationError(f"spool.directory: there is no directory {directory}; make it, on a disk that lasts")
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigurationError(f"spool.directory: {directory} cannot be written by the user of this process")
+
+
+def _place(lock: int) -> UUID:
+    """What is written in the lock file; where nothing is, a new one, which is forgotten where there is no room."""
+    try:
+        return UUID(os.pread(lock, 36, 0).decode())
+    except (OSError, ValueError):
+        made = uuid4()
+    with suppress(OSError):
+        os.pwrite(lock, str(made).encode(), 0)
+        os.fsync(lock)
+    return made
 
 
 def _digest(id_bytes: bytes, messages: int, body: bytes) -> bytes:

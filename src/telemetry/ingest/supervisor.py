@@ -19,7 +19,6 @@ import structlog
 
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
-from telemetry.ingest.children import die_with
 from telemetry.ingest.exposition import Page, shown
 from telemetry.ingest.metrics import WorkerMetrics
 from telemetry.ingest.shares import shares
@@ -103,13 +102,12 @@ class _Supervisor:
         mine, its = Pipe()
         with its:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "telemetry", *self._arguments),
+                *(sys.executable, "-m", "telemetry", f"--parent={os.getpid()}", *self._arguments),
                 *("--worker", str(number), "--report-to", str(its.fileno())),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=[its.fileno()],
                 # Ctrl-C reaches the supervisor alone, which tells the workers.
                 start_new_session=True,
-                preexec_fn=die_with(os.getpid()),
             )
         self._running[number] = process
         self._page.add_process(str(number), mine)

@@ -128,6 +128,8 @@ class Session:
         self._epoch = 0
         self._known = known
         self._greeting = b""
+        self._pings = 0
+        self.pings_answered = 0
         self._answer_by = math.inf
 
     @property
@@ -148,6 +150,7 @@ class Session:
         self._reader = PacketReader(self._keep)
         self._keep_alive = KeepAlive(keep_alive_s(self._settings), now)
         self._greeting = b""
+        self._pings = self.pings_answered = 0
         self._answer_by = now + ANSWER_WITHIN_S
         self.state = State.CONNECTING
         self._output.append(connect_packet(self._settings).write())
@@ -212,7 +215,17 @@ class Session:
         elif self._accepted and self._keep_alive.is_dead(now):
             self._end(Unavailable(f"the broker at {self._address} has fallen silent; not even a PINGRESP came"))
         elif self._accepted and self._keep_alive.wants_ping(now):
-            self._output.append(_PINGREQ)
+            self.ping()
+
+    def ping(self) -> int:
+        """Asks the broker for a sign of life; `pings_answered` reaches the number returned when it has come.
+
+        The broker answers in order: what it had sent us before is received by then. To be called while we are
+        subscribed.
+        """
+        self._output.append(_PINGREQ)
+        self._pings += 1
+        return self._pings
 
     def deadline(self) -> float:
         """When `tick` is to be called next; never, when there is no connection."""
@@ -319,7 +332,7 @@ class Session:
         self._receiver.release(packet)
 
     def _on_pingresp(self, packet: PingRespPacket, now: float) -> None:
-        """That it came is noted like everything that comes."""
+        self.pings_answered += 1
 
     def _on_disconnect(self, packet: DisconnectPacket, now: float) -> None:
         if packet.session_expiry_interval is not None:

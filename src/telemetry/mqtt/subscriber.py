@@ -28,6 +28,8 @@ log = structlog.get_logger()
 CONNECT_WITHIN_S: Final = 10.0
 """For the TCP connection and the TLS handshake."""
 
+_LOOK_EVERY_S: Final = 0.05
+
 STABLE_AFTER_S: Final = 30.0
 """A connection that lasted this long lets the backoff begin anew."""
 
@@ -130,6 +132,21 @@ class Subscriber:
             self._paused_since = None
             if self._connection is not None:
                 self._connection.pause(False)
+
+    async def echo(self) -> bool:
+        """Asks the broker for a sign of life; whether it came over the connection that there is now.
+
+        When it did, everything that the broker had sent before has been delivered, and it had our acknowledgements
+        before it answered.
+        """
+        connection = self._connection
+        if connection is None or self._session.state is not State.READY:
+            return False
+        number = self._session.ping()
+        connection.flush()
+        while self._connection is connection and self._session.pings_answered < number:  # noqa: ASYNC110 - the session has none
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return self._connection is connection
 
     async def close(self, grace: timedelta) -> None:
         """Stops reading, waits up to `grace` until everything delivered is settled, and leaves; the session is kept."""

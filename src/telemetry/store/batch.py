@@ -157,6 +157,7 @@ class Batch:
             and that of receipt in µs since 1970.
         left: messages that another session takes; they are acknowledged and in no account.
         id: tells whether a commit whose answer was lost took place.
+        acknowledged: whether its messages are acknowledged already, so that they are nowhere else.
     """
 
     first: int
@@ -170,6 +171,7 @@ class Batch:
     wrong_clocks: list[tuple[int | str, int, int]] = field(default_factory=list)
     left: int = 0
     id: uuid.UUID = field(default_factory=uuid.uuid4)
+    acknowledged: bool = False
 
     def quarters(self) -> Iterator[tuple[str, int]]:
         """The domains and quarters of an hour (in µs since 1970) that the readings are about."""

@@ -124,6 +124,29 @@ class Sessions:
 
         return await self._link.call(work)
 
+    async def unknown(self, client_ids: Collection[str]) -> list[str]:
+        """Those of which nothing is on record, of this ingest or of another one."""
+
+        async def work(database: asyncpg.Connection) -> list[str]:
+            rows = await database.fetch(
+                """
+                SELECT client_id FROM unnest($1::text[]) AS asked (client_id)
+                WHERE NOT EXISTS (SELECT FROM ingest_sessions AS s WHERE s.client_id = asked.client_id)
+                """,
+                list(client_ids),
+            )
+            return [row["client_id"] for row in rows]
+
+        return await self._link.call(work)
+
+    async def recall(self, client_id: str) -> None:
+        """Puts a session on record again of which something was found; it counts as a former one."""
+        await self._execute(
+            "INSERT INTO ingest_sessions (client_id, base, filters) VALUES ($1, $2, '{}') ON CONFLICT DO NOTHING",
+            client_id,
+            self._base,
+        )
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._link.close()

@@ -34,12 +34,17 @@ Store: TypeAlias = Callable[[asyncpg.Connection, Batch], Awaitable[tuple[Counts,
 
 _LOCKS: Final = 0x7E1E_0003
 """First key of the advisory locks by client id."""
+_PLACES: Final = 0x7E1E_0005
+"""First key of the advisory locks by client id and place."""
 _QUARANTINE = ("received_at", "domain", "device_id", "reason", "detail", "topic", "payload", "position")
 
 _ACCOUNT = """
 WITH commits AS (
-    INSERT INTO ingest_commits (worker, batch, committed_at) VALUES ($1, $2, now())
+    INSERT INTO ingest_commits (worker, batch, committed_at) SELECT $1, $2, now() WHERE $9::uuid IS NULL
     ON CONFLICT (worker) DO UPDATE SET batch = excluded.batch, committed_at = excluded.committed_at
+), places AS (
+    INSERT INTO ingest_places (worker, place, batch, committed_at) SELECT $1, $9, $2, now() WHERE $9 IS NOT NULL
+    ON CONFLICT (worker, place) DO UPDATE SET batch = excluded.batch, committed_at = excluded.committed_at
 ), late AS (
     INSERT INTO late_ranges (domain, bucket) SELECT * FROM unnest($3::text[], $4::timestamptz[])
 )
@@ -54,12 +59,14 @@ class Writer:
     """Settles the batches of one worker, one after the other.
 
     Args:
-        worker: name in the ledger; the client id of its MQTT session. Two processes of that name never write at once.
+        worker: name in the ledger; the client id of its MQTT session. Two processes of that name never write at once,
+            but for what is acknowledged already: that is in one place only, and each place has one process.
         on_connect: called with each new connection, when what is remembered of the database may be wrong.
         allowance: how much of what is refused leaves its bytes in quarantine; that of the settings if None.
 
     Attributes:
         is_barred: whether the database was there at the last attempt, but another process writes under that name.
+        place: where what is acknowledged is kept until it is written; None where nothing is. To be set before any call.
     """
 
     def __init__(
@@ -71,24 +78,29 @@ class Writer:
         self._link = Link(settings, "ingest", self._prepare)
         self._days: set[tuple[str, int]] = set()
         self._in_doubt: tuple[UUID, Counts, Choice] | None = None
-        self._committed: UUID | None = None
+        self._committed: frozenset[UUID] = frozenset()
         self._expect_known = False
         self.is_barred = False
+        self.place: UUID | None = None
 
-    async def open(self) -> UUID | None:
-        """Waits until the database is there and no other process writes under this worker's name.
+    async def known(self) -> frozenset[UUID]:
+        """Waits until the database is there, whoever else writes under this worker's name (`is_barred`).
 
         Returns:
-            The id of the last batch that was committed under this name when the connection was made.
+            The ids of the last batches that were committed under it when the connection was made, one of each place.
         """
         await self._link.call(_nothing)
         return self._committed
+
+    async def open(self) -> None:
+        """Waits until the database is there and no other process writes under this worker's name."""
+        await self._link.call(self._require_name)
 
     async def write(self, batch: Batch) -> Counts:
         """Settles a batch; waits for the database as long as it takes. Returns what became of its readings.
 
         A batch that may have been committed before, by a process that was killed for instance, is recognised by its id
-        when it is the last one that was, and nothing is counted twice.
+        when it is the last one that was from its place, and nothing is counted twice.
 
         Raises:
             ConfigurationError: a fault of ours that no patience cures; nothing of the batch is settled.
@@ -121,17 +133,38 @@ class Writer:
         )
         # By default TimescaleDB ends a transaction that decompresses 100,000 rows, and would do so at each repetition.
         await database.execute("SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
-        self.is_barred = not await database.fetchval(
-            "SELECT pg_try_advisory_lock($1, hashtext($2))", _LOCKS, self._worker
+        if self.place is not None and not await _locked(database, _PLACES, f"{self._worker} {self.place}"):
+            raise Occupied(f"the database still serves a process that had the spool of {self._worker} before")
+        self.is_barred = not await _locked(database, _LOCKS, self._worker)
+        self._committed = frozenset(
+            await database.fetchval(
+                """
+                SELECT coalesce(array_agg(batch), '{}') FROM (
+                    SELECT batch FROM ingest_commits WHERE worker = $1
+                    UNION ALL SELECT batch FROM ingest_places WHERE worker = $1
+                ) AS last
+                """,
+                self._worker,
+            )
         )
+
+    async def _require_name(self, database: asyncpg.Connection) -> None:
+        """Makes sure that no other process writes under our name; where one did, it may have ended since."""
+        if self.is_barred:
+            self.is_barred = not await _locked(database, _LOCKS, self._worker)
         if self.is_barred:
             raise Occupied(
                 f"another process ingests as {self._worker}; this one waits until it ends. If both are meant to work, "
                 "give each an mqtt.client_id of its own"
             )
-        self._committed = await database.fetchval("SELECT batch FROM ingest_commits WHERE worker = $1", self._worker)
 
     async def _settle(self, database: asyncpg.Connection, batch: Batch) -> Counts:
+        try:
+            await self._require_name(database)
+        except Occupied:
+            # What is acknowledged would reach the database in no other way.
+            if not batch.acknowledged:
+                raise
         if (counts := self._committed_before(batch)) is not None:
             return counts
         quarters = list(batch.quarters())
@@ -150,7 +183,7 @@ class Writer:
     def _committed_before(self, batch: Batch) -> Counts | None:
         """The counts of a batch whose COMMIT took place although its answer was lost; none where they are forgotten."""
         in_doubt, self._in_doubt = self._in_doubt, None
-        if batch.id != self._committed:
+        if batch.id not in self._committed:
             return None
         if in_doubt is None or in_doubt[0] != batch.id:
             return Counts()
@@ -215,6 +248,7 @@ class Writer:
             [domain for (domain, _), _ in entries],
             [outcome for (_, outcome), _ in entries],
             [readings for _, readings in entries],
+            self.place,
             timeout=PATIENCE_S,
         )
 
@@ -225,6 +259,12 @@ def _encode_time(us: int) -> tuple[int]:
 
 def _decode_time(value: tuple[int]) -> int:
     return value[0] + POSTGRES_EPOCH_US
+
+
+async def _locked(database: asyncpg.Connection, kind: int, name: str) -> bool:
+    """Whether the connection has that lock, for as long as it lasts."""
+    has: bool = await database.fetchval("SELECT pg_try_advisory_lock($1, hashtext($2))", kind, name)
+    return has
 
 
 async def _nothing(database: asyncpg.Connection) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -86,6 +87,66 @@ async def test_two_writers_of_one_name_never_write_at_once(settings: Settings, d
     await first.close()
     assert (await asyncio.wait_for(task, 20))["waste", "stored"] == 1
     await second.close()
+
+
+@pytest.mark.asyncio
+async def test_what_is_acknowledged_is_written_beside_another_process(
+    settings: Settings, connection: asyncpg.Connection, device_key: int
+) -> None:
+    """And whether it was is known to the place that it is in, whatever the other one commits meanwhile."""
+    first, second = Writer(settings, "worker", ignore), Writer(settings, "worker", ignore)
+    second.place = uuid4()
+    await first.open()
+    kept = batch(device_key, 10)
+    kept.acknowledged = True
+    assert (await asyncio.wait_for(second.write(kept), 20))["waste", "stored"] == 1
+    assert second.is_barred
+    not_kept = asyncio.create_task(second.write(batch(device_key, 20)))
+    await asyncio.sleep(0.5)
+    assert not not_kept.done()
+    await first.write(batch(device_key, 30))
+    await first.close()
+    await asyncio.wait_for(not_kept, 20)
+    assert not second.is_barred
+    await second.close()
+    again = Writer(settings, "worker", ignore)
+    again.place = second.place
+    committed = await again.known()
+    assert len(committed) == 2  # the last one of either place
+    await again.close()
+    rows = await connection.fetch("SELECT outcome, readings FROM ledger ORDER BY outcome")
+    assert [tuple(row) for row in rows] == [("received", 3), ("stored", 3)]
+
+
+@pytest.mark.asyncio
+async def test_commit_that_another_place_followed_is_still_recognised(
+    settings: Settings, connection: asyncpg.Connection, device_key: int
+) -> None:
+    in_doubt, place = batch(device_key, 10), uuid4()
+    for writes in ([in_doubt], [batch(device_key, 20)], [in_doubt]):
+        under_test = Writer(settings, "worker", ignore)
+        under_test.place = place if in_doubt in writes else uuid4()
+        for each in writes:
+            await under_test.write(each)
+        await under_test.close()
+    rows = await connection.fetch("SELECT outcome, readings FROM ledger ORDER BY outcome")
+    assert [tuple(row) for row in rows] == [("received", 2), ("stored", 2)]
+
+
+@pytest.mark.asyncio
+async def test_place_is_of_one_process_at_a_time(settings: Settings, device_key: int) -> None:
+    """Also where neither has the name: a server process that goes on after its client was killed may yet commit."""
+    name, first, second = (Writer(settings, "worker", ignore) for _ in range(3))
+    first.place = second.place = uuid4()
+    await name.open()
+    await first.known()
+    waiting = asyncio.create_task(second.known())
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    await first.close()
+    await asyncio.wait_for(waiting, 20)
+    await second.close()
+    await name.close()
 
 
 @pytest.mark.asyncio

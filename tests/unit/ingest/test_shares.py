@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from telemetry.errors import ConfigurationError
-from telemetry.ingest.shares import Share, made_after, shares
+from telemetry.ingest.shares import Share, made_after, may_be, shares
 from telemetry.settings import load_settings
 
 DOMAINS = ["energy", "lighting", "parking", "waste"]
@@ -66,3 +66,20 @@ def test_more_workers_than_domains_are_refused_by_name() -> None:
     with pytest.raises(ConfigurationError, match=r"ingest\.workers is 5, .*energy, lighting, parking, waste\); set at"):
         divided(ingest__workers=5)
     assert len(divided(ingest__share="broker", ingest__workers=5)) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("us", True),
+        ("us-waste", True),
+        ("us-strays-0123abcd", True),
+        ("us-strays", False),  # only the beginning of a name
+        ("us-2", False),  # perhaps the session of another ingest
+        ("us-east", False),
+        ("usa", False),
+        ("other", False),
+    ],
+)
+def test_session_is_known_by_its_name_only_where_no_other_ingest_can_have_it(name: str, ours: bool) -> None:
+    assert may_be(name, load_settings(overrides={"mqtt.client_id": "us"}), DOMAINS) is ours

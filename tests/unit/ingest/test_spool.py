@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -126,9 +128,9 @@ def test_committed_batch_and_all_before_it_are_not_drained_again(opened: Open, t
     spool = opened()
     for each in parcels:
         spool.append(each)
-    spool.remove_committed(uuid4())
+    spool.remove_committed([uuid4()])
     assert spool.messages == 12
-    spool.remove_committed(parcels[1].id)
+    spool.remove_committed([uuid4(), parcels[1].id, parcels[0].id])
     assert spool.messages == 6
     assert ids(spool) == [each.id for each in parcels[2:]]
 
@@ -221,6 +223,52 @@ def test_second_process_does_not_get_the_spool(opened: Open) -> None:
         opened()
     first.close()
     opened()
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """The process may open no further file (EMFILE)."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Also none in place of one that it closes meanwhile.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_batch_that_comes_after_half_a_removal_is_in_a_file_with_a_name(opened: Open, tmp_path: Path) -> None:
+    spool = opened()
+    spool.append(parcel(1))
+    drain(spool)
+    with no_more_files(), pytest.raises(SpoolFull, match="cannot be removed: Too many open files"):
+        spool.clear()
+    assert spool.exists  # a power cut could bring it back, so nothing may go past it yet
+    spool.append(kept := parcel(2))
+    shutil.copytree(tmp_path, tmp_path / "after", ignore=shutil.ignore_patterns("after"))
+    assert ids(opened(tmp_path / "after")) == [kept.id]
+    assert ids(spool) == [kept.id]
+    spool.clear()
+    assert not spool.exists
+    assert [path.name for path in tmp_path.glob("w.*")] == ["w.lock"]
+
+
+def test_removal_that_was_cut_short_is_completed(opened: Open, tmp_path: Path) -> None:
+    spool = opened()
+    spool.append(parcel(1))
+    drain(spool)
+    with no_more_files(), pytest.raises(SpoolFull):
+        spool.clear()
+    spool.clear()
+    assert not spool.exists
+    assert [path.name for path in tmp_path.iterdir()] == ["w.lock"]
+
+
+def test_place_is_that_of_the_directory(opened: Open, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    first, elsewhere = opened(), opened(tmp_path / "elsewhere")
+    first.close()
+    assert opened().place == first.place != elsewhere.place
 
 
 def test_log_without_its_file_brings_nothing_back(opened: Open) -> None:

@@ -205,3 +205,12 @@ def test_session_disconnected_before_connack_says_nothing_more() -> None:
     side.session.disconnect()
     assert side.said() == []
     assert side.receive(DisconnectPacket().write()) == []
+
+
+def test_answer_to_a_ping_belongs_to_its_connection(far: FarSide) -> None:
+    first, second = far.session.ping(), far.session.ping()
+    assert far.heard()[-2:] == [("PINGREQ", None)] * 2
+    far.receive(PingRespPacket().write())
+    assert first <= far.session.pings_answered < second
+    far.reconnect()
+    assert far.session.pings_answered < far.session.ping()
