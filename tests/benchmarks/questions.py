@@ -10,7 +10,7 @@ import asyncpg
 
 from telemetry.domains import load_domains
 from telemetry.query.calendar import bucket_edges
-from telemetry.query.partials import rows_statement
+from telemetry.query.partials import columns_statement
 from telemetry.query.plan import make_plan
 from telemetry.query.question import Asked, understand
 from telemetry.query.scope import find_scope
@@ -70,4 +70,4 @@ async def same_sql(database: asyncpg.Connection, ask: Ask, past: Past) -> Statem
     scope = await find_scope(database, question, _MARGIN)
     edges = bucket_edges(question.window, question.start, question.end, question.zone)
     plan = make_plan(question, edges, scope.late, scope.city_zone)
-    return rows_statement(plan, scope.device_keys, 500_001)
+    return columns_statement(plan, scope.device_keys, 500_001)

@@ -72,7 +72,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         GZipMiddleware,
         minimum_size=COMPRESSED_FROM,
-        compresslevel=5,
+        # One meter's month of quarters, 399 KB: 29 KB in 0.8 ms; level 5 made 25 KB of it in 1.3 ms.
+        compresslevel=3,
         # Compressed within, column by column.
         exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, Format.PARQUET.media_type),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from telemetry.query.aggregates import Family
 from telemetry.query.question import Asked, By, Question
 from telemetry.query.scope import Scope
+from telemetry.query.turns import portions
 
 KEPT_S = 3600
 """Seconds for which an answer may be used again that late readings cannot change any more."""
@@ -49,10 +50,10 @@ def _is_of_readings_alone(question: Question) -> bool:
     return not is_of_registry and not looks_around
 
 
-def tag(meta: Mapping[str, Any], pieces: Sequence[bytes]) -> str:
+async def tag(meta: Mapping[str, Any], pieces: Iterable[bytes]) -> str:
     """A weak `ETag` of an answer's meaning."""
     digest = blake2b(to_json({name: value for name, value in meta.items() if name not in _MOVING}), digest_size=12)
-    for piece in pieces:
+    async for (piece,) in portions(pieces, 1):
         digest.update(piece)
     return f'W/"{digest.hexdigest()}"'
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Response
 
-from telemetry.api.bodies import json_response
+from telemetry.api.bodies import json_page
 from telemetry.api.documentation import documented
-from telemetry.api.paging import Cursor, Limit, decode, encode, instant, microseconds, page_size
+from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import StrictRoute, Tz
 from telemetry.api.schemas import ANY_INTEGER, ANY_TEXT, NEXT
 from telemetry.api.service import TheDomain, TheService
@@ -23,7 +24,7 @@ from telemetry.query.changes import (
     closing,
     parse_changes_window,
 )
-from telemetry.query.instants import INSTANTS, format_instant, parse_instant
+from telemetry.query.instants import INSTANTS, format_instant, instant, microseconds, parse_instant
 
 router = APIRouter(prefix="/v1", tags=["series"], route_class=StrictRoute)
 
@@ -109,7 +110,7 @@ async def changes(
         "recorded_from": None if state is None else format_instant(state.first_until, shown),
         "next": following,
     }
-    return json_response([_row(each, shown) for each in page], meta)
+    return await json_page(page, partial(_row, shown=shown), meta)
 
 
 def _between(after: datetime, state: Closing | None) -> tuple[datetime, datetime]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from itertools import chain, compress
 from typing import Any
 
-import asyncpg
 import pyarrow as pa
 
-from telemetry.api.blocks import CHUNK, Coverages, columns_of, is_of_numbers
+from telemetry.api.blocks import Coverages, batches_of_points, is_of_numbers, rows_at_once
 from telemetry.api.csv_rows import aggregate_names, last_names
 from telemetry.api.dialects import cell
 from telemetry.api.encoding import GROUP_NAMES
 from telemetry.api.tables import VALUE_TYPES, instants, with_meta
 from telemetry.domains import Metric
-from telemetry.query.instants import EARLIEST
+from telemetry.query.columns import Columns
 from telemetry.query.points import Point
 from telemetry.query.question import By, Question
 from telemetry.query.series import Series
@@ -28,7 +26,6 @@ _TOLD: Mapping[str, pa.Field] = {
     "quality": pa.field("quality", pa.string()),
     "filled": pa.field("filled", pa.bool_(), nullable=False),
 }
-_MICROSECOND = timedelta(microseconds=1)
 
 
 def series_schema(question: Question, meta: Mapping[str, Any]) -> pa.Schema:
@@ -47,26 +44,26 @@ def series_schema(question: Question, meta: Mapping[str, Any]) -> pa.Schema:
 
 
 def series_batches(found: Series, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows, some thousand at a time."""
+    """The rows, a portion at a time."""
     if found.rows is not None and is_of_numbers(found):
-        for first in range(0, len(found.rows), CHUNK):
-            yield _batch_of_numbers(found, found.rows[first : first + CHUNK], schema)
+        size = rows_at_once(found.plan.question)
+        for first in range(0, len(found.rows), size):
+            yield _batch_of_numbers(found, found.rows[first : first + size], schema)
         return
-    points = found.points
-    for first in range(0, len(points), CHUNK):
-        yield _batch(found, points[first : first + CHUNK], schema)
+    for points in batches_of_points(found):
+        yield _batch(found, points, schema)
 
 
-def _batch_of_numbers(found: Series, rows: Sequence[asyncpg.Record], schema: pa.Schema) -> pa.RecordBatch:
+def _batch_of_numbers(found: Series, rows: Columns, schema: pa.Schema) -> pa.RecordBatch:
     """The same without a point per row: column by column, the metrics of a row one after the other."""
     question = found.plan.question
-    buckets, names, intervals, *cells = columns_of(rows)
+    buckets, names, cells = rows.buckets, rows.groups, rows.cells
     shared = {"bucket": [*map(_Starts(found).__getitem__, buckets)], GROUP_NAMES[question.by]: names}
     of_metrics: list[Mapping[str, Sequence[Any]]] = []
     for number, metric in enumerate(question.metrics):
         aggregates, coverages = question.aggregates[metric.name], Coverages(found, number)
         (samples, *values), cells = cells[: 1 + len(aggregates)], cells[1 + len(aggregates) :]
-        keys = coverages.keys_of(buckets, names, intervals, samples)
+        keys = coverages.keys_of(rows, samples)
         told = {"samples": samples, "coverage": [*map(coverages.__getitem__, keys)]}
         found_values = {each.name: column for each, column in zip(aggregates, values, strict=True)}
         of_metrics.append(shared | {"metric": [metric.name] * len(rows)} | found_values | told)
@@ -142,5 +139,5 @@ class _Starts(dict[int, int]):
         self._edges = found.plan.edges
 
     def __missing__(self, bucket: int) -> int:
-        self[bucket] = start = (self._edges[bucket - 1] - EARLIEST) // _MICROSECOND
+        self[bucket] = start = self._edges.at(bucket - 1)
         return start

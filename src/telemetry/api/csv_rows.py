@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from telemetry.api.blocks import CHUNK, Labels, blocks, is_of_numbers
+from telemetry.api.blocks import Labels, batches_of_points, blocks, is_of_numbers
 from telemetry.api.dialects import Dialect, Lines
 from telemetry.api.encoding import GROUP_NAMES
 from telemetry.domains import Kind
@@ -22,7 +22,7 @@ def header(question: Question, dialect: Dialect) -> str:
 
 
 def csv_rows(found: Series, dialect: Dialect) -> Iterator[list[str]]:
-    """One line per row, some thousand at a time. What a row does not have, or has as null, is empty."""
+    """One line per row, a portion at a time. What a row does not have, or has as null, is empty."""
     return (
         blocks(found, _Csv(found.plan.question, dialect)) if is_of_numbers(found) else _rows_of_points(found, dialect)
     )
@@ -68,10 +68,9 @@ def _rows_of_points(found: Series, dialect: Dialect) -> Iterator[list[str]]:
     columns = {name: number for number, name in enumerate(aggregate_names(question))}
     places = [[columns[each.name] for each in question.aggregates[metric.name]] for metric in question.metrics]
     last = last_names(question)
-    points = found.points
-    for first in range(0, len(points), CHUNK):
+    for points in batches_of_points(found):
         lines = Lines(dialect)
-        for bucket, group, position, values, samples, coverage, quality, filled in points[first : first + CHUNK]:
+        for bucket, group, position, values, samples, coverage, quality, filled in points:
             cells = [""] * len(columns)
             for place, value in zip(places[position], values, strict=True):
                 cells[place] = cell(value)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from telemetry.api.bodies import json_response
+from telemetry.api.bodies import json_page, json_response
 from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import StrictRoute, Zones
@@ -122,10 +122,7 @@ async def list_devices(
     (after,) = decode(cursor, str) or ("",)
     async with service.reading() as connection:
         found = await registered.page(connection, domain, zone, after, page_size(service, limit), min_clock_skew)
-    return json_response(
-        [_row(each) for each in found],
-        {"next": encode([found[-1].device_id]) if len(found) == limit else None},
-    )
+    return await json_page(found, _row, {"next": encode([found[-1].device_id]) if len(found) == limit else None})
 
 
 @router.get(

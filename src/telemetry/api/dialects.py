@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,10 @@ class Lines:
     def write(self, cells: list[Any]) -> None:
         """Adds a line."""
         self._writer.writerow(cells)
+
+    def write_all(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Adds lines."""
+        self._writer.writerows(rows)
 
     def take(self) -> list[str]:
         """All lines, as one text without the last line end; none as none."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from telemetry.api.blocks import CHUNK, Labels, blocks, is_of_numbers, numbers
+from telemetry.api.blocks import Labels, batches_of_points, blocks, is_of_numbers, numbers
 from telemetry.domains import Kind
 from telemetry.query.coverage import Group
 from telemetry.query.points import Point
@@ -20,7 +20,7 @@ GROUP_NAMES = {By.NONE: "", By.DEVICE: "device_id", By.ZONE: "zone"}
 
 
 def json_rows(found: Series, separator: str) -> Iterator[list[str]]:
-    """One JSON object per row, some thousand rows at a time; a text may have several, with the separator in between."""
+    """One JSON object per row, a portion at a time; a text may have several, with the separator in between."""
     return blocks(found, _Json(found.plan.question, separator)) if is_of_numbers(found) else _rows_of_points(found)
 
 
@@ -55,14 +55,12 @@ class _Json:
 
 
 def _rows_of_points(found: Series) -> Iterator[list[str]]:
-    points = found.points
-    for first in range(0, len(points), CHUNK):
-        yield list(_texts(found, points[first : first + CHUNK]))
+    heads, groups = _Heads(found), _Groups(found.plan.question)
+    for points in batches_of_points(found):
+        yield list(_texts(found.plan.question, points, heads, groups))
 
 
-def _texts(found: Series, points: Sequence[Point]) -> Iterator[str]:
-    question = found.plan.question
-    heads, groups = _Heads(found), _Groups(question)
+def _texts(question: Question, points: Sequence[Point], heads: _Heads, groups: _Groups) -> Iterator[str]:
     templates = [_template(question, position) for position in range(len(question.metrics))]
     has_quality = [metric.kind is Kind.COUNTER for metric in question.metrics]
     fills = question.fill is not Fill.NONE

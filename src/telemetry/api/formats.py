@@ -13,13 +13,17 @@ from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 from starlette.types import Message, Send
 
+from telemetry.api.bodies import PiecesResponse
 from telemetry.api.negotiation import Format
 from telemetry.api.problems import BrokenStream
+from telemetry.query.turns import portions
 
 log = structlog.get_logger()
 
 WHOLE = 20_000
-"""Rows that an answer may have to be sent in one piece, with its length; a longer one is streamed."""
+"""Rows that an answer may have to be sent in one piece, with its length; a longer one is streamed …"""
+WHOLE_VALUES = 500_000
+"""… as is one that has more values."""
 PATIENCE_S = 60.0
 """A client that takes nothing of a stream for so long is left, for it keeps a connection to the database."""
 
@@ -35,10 +39,10 @@ class Body(Protocol[Rows]):
     def begin(self) -> bytes:
         """What comes before the first row."""
 
-    def add(self, rows: Rows) -> bytes:
+    async def add(self, rows: Rows) -> bytes:
         """The next rows, as far as they can be sent already."""
 
-    def end(self) -> bytes:
+    async def end(self) -> bytes:
         """What completes the answer."""
 
 
@@ -64,7 +68,7 @@ class TextBody:
         """What comes before the first row."""
         return self._begin
 
-    def add(self, rows: Sequence[str]) -> bytes:
+    async def add(self, rows: Sequence[str]) -> bytes:
         """JSON objects, or lines of CSV."""
         if not self._is_json:
             return "".join(f"{row}{self._line_end}" for row in rows).encode()
@@ -74,7 +78,7 @@ class TextBody:
         self._separator = ","
         return text.encode()
 
-    def end(self) -> bytes:
+    async def end(self) -> bytes:
         """What completes the answer."""
         return b"]}" if self._is_json else b""
 
@@ -84,10 +88,13 @@ def complete_header(meta: Mapping[str, Any]) -> dict[str, str]:
     return {"Telemetry-Complete-From": meta["complete_from"]} if meta["complete_from"] else {}
 
 
-def whole(form: Format, body: Body[Rows], rows: Iterable[Rows], headers: Mapping[str, str]) -> Response:
-    """The answer in one piece."""
-    pieces = [body.begin(), *map(body.add, rows), body.end()]
-    return Response(b"".join(pieces), headers=headers, media_type=form.media_type)
+async def whole(form: Format, body: Body[Rows], rows: Iterable[Rows], headers: Mapping[str, str]) -> Response:
+    """The answer in one piece, made a portion of rows at a time."""
+    pieces = [body.begin()]
+    async for (each,) in portions(rows, 1):
+        pieces.append(await body.add(each))
+    pieces.append(await body.end())
+    return PiecesResponse(pieces, headers, media_type=form.media_type)
 
 
 def streamed(
@@ -103,12 +110,12 @@ async def _pieces(body: Body[Rows], rows: AsyncIterator[Rows]) -> AsyncIterator[
     yield body.begin()
     try:
         async for each in rows:
-            if piece := body.add(each):
+            if piece := await body.add(each):
                 yield piece
     except Exception as error:
         log.warning("api_stream_broken", error=str(error) or type(error).__name__)
         raise BrokenStream from error
-    yield body.end()
+    yield await body.end()
 
 
 class _Stream(StreamingResponse):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
-from zoneinfo import ZoneInfo
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from telemetry.api.bodies import json_response
+from telemetry.api.bodies import joined
 from telemetry.api.documentation import documented
-from telemetry.api.paging import Cursor, Limit, decode, encode, instant, microseconds, page_size
+from telemetry.api.latest_rows import LatestRows
+from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import Devices, Metrics, StrictRoute, Tz, Zones
 from telemetry.api.schemas import ANY_NUMBER, ANY_TEXT, NEXT, mapping, schema_of
 from telemetry.api.service import TheDomain, TheService
-from telemetry.query.instants import format_instant, parse_instant
-from telemetry.query.latest import Latest, Wanted, page
+from telemetry.query.instants import format_instant, instant, microseconds, parse_instant
+from telemetry.query.latest import Wanted, blocks
 from telemetry.query.question import choose_metrics
 
 router = APIRouter(prefix="/v1", tags=["latest"], route_class=StrictRoute)
@@ -89,16 +89,20 @@ async def latest(
         after,
         page_size(service, limit),
     )
+    rows, count, last = LatestRows(wanted.metrics, now, shown), 0, ""
+    pieces: list[bytes] = []
     async with service.reading() as connection:
-        found = await page(connection, wanted)
+        async for block in blocks(connection, wanted):
+            pieces.append(rows.text(block).encode())
+            count, last = count + len(block.device_ids), block.device_ids[-1]
     meta = {
         "domain": domain.name,
         "tz": shown.key,
         "as_of": format_instant(now, shown),
         "since": format_instant(wanted.since, shown),
-        "next": _cursor(found[-1].device_id, searched_from) if len(found) == limit else None,
+        "next": _cursor(last, searched_from) if count == limit else None,
     }
-    return json_response([_row(each, now, shown) for each in found], meta)
+    return joined(meta, pieces)
 
 
 def _place(cursor: str | None) -> tuple[str, datetime] | None:
@@ -109,32 +113,3 @@ def _place(cursor: str | None) -> tuple[str, datetime] | None:
 
 def _cursor(device_id: str, searched_from: datetime) -> str:
     return encode([device_id, microseconds(searched_from)])
-
-
-def _row(found: Latest, now: datetime, shown: ZoneInfo) -> dict[str, Any]:
-    newest = found.time
-    # Most values are of the newest reading; its time is written once.
-    time, age_s = (None, None) if newest is None else (format_instant(newest, shown), _age_s(newest, now))
-    return {
-        "device_id": found.device_id,
-        "name": found.name,
-        "zone": found.zone,
-        "latitude": found.latitude,
-        "longitude": found.longitude,
-        "interval_s": found.interval_s,
-        "status": "online" if found.is_online(now) else "silent",
-        "time": time,
-        "received_at": None if found.received_at is None else format_instant(found.received_at, shown),
-        "age_s": age_s,
-        "values": {
-            name: {"value": value, "time": time, "age_s": age_s}
-            if at is newest
-            else {"value": value, "time": format_instant(at, shown), "age_s": _age_s(at, now)}
-            for name, (at, value) in found.values.items()
-        },
-    }
-
-
-def _age_s(time: datetime, now: datetime) -> float:
-    """Seconds; 0 for a device whose clock is ahead."""
-    return max(0.0, (now - time).total_seconds())

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query, Response
 
-from telemetry.api.bodies import json_response
+from telemetry.api.bodies import json_page
 from telemetry.api.documentation import documented
 from telemetry.api.parameters import End, Start, StrictRoute, Tz
 from telemetry.api.quarantine import UNKNOWN_DOMAIN
@@ -21,6 +23,7 @@ from telemetry.errors import InvalidQuery
 from telemetry.query.instants import format_instant
 from telemetry.query.ledger import Account, Loss, hours, losses
 from telemetry.query.question import parse_range
+from telemetry.query.turns import portions
 
 router = APIRouter(prefix="/v1", tags=["ledger"], route_class=StrictRoute)
 
@@ -96,17 +99,17 @@ async def ledger(
         lost, seen_at = await losses(connection, first, last)
     if len(found) > most:
         raise InvalidQuery("start", start, f"the answer would have more than {most:,} rows; ask for a shorter range")
-    domains = sorted({each.domain for each in found})
+    sums = await _sums(found)
     meta = {
         "tz": shown.key,
         "start": format_instant(first, shown),
         "end": format_instant(last, shown),
-        "balanced": not any(each.imbalance for each in found),
-        "totals": _totals(found),
-        "domains": {name: _totals(each for each in found if each.domain == name) for name in domains},
+        "balanced": all(each.is_balanced for each in sums.values()),
+        "totals": _totals(sums.values()),
+        "domains": {name: _totals([sums[name]]) for name in sorted(sums)},
         "broker": _broker(lost, seen_at, shown),
     }
-    return json_response([_row(each, shown) for each in found], meta)
+    return await json_page(found, partial(_row, shown=shown), meta)
 
 
 def _row(account: Account, shown: ZoneInfo) -> dict[str, Any]:
@@ -135,10 +138,33 @@ def _broker(lost: Sequence[Loss], seen_at: datetime | None, shown: ZoneInfo) -> 
     }
 
 
-def _totals(accounts: Iterable[Account]) -> dict[str, Any]:
-    sides, reasons = Counter(dict.fromkeys(SIDES, 0)), Counter[str]()
-    for account in accounts:
+@dataclass
+class _Sum:
+    """What the accounts of a domain come to."""
+
+    sides: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    is_balanced: bool = True
+
+    def add(self, account: Account) -> None:
         for side in SIDES:
-            sides[side] += getattr(account, side)
-        reasons.update(json.loads(account.reasons))
+            self.sides[side] += getattr(account, side)
+        self.reasons.update(json.loads(account.reasons))
+        self.is_balanced &= not account.imbalance
+
+
+async def _sums(accounts: Iterable[Account]) -> dict[str, _Sum]:
+    """By domain; of many years these are many."""
+    sums: defaultdict[str, _Sum] = defaultdict(_Sum)
+    async for some in portions(accounts):
+        for account in some:
+            sums[account.domain].add(account)
+    return sums
+
+
+def _totals(sums: Iterable[_Sum]) -> dict[str, Any]:
+    sides, reasons = Counter(dict.fromkeys(SIDES, 0)), Counter[str]()
+    for each in sums:
+        sides.update(each.sides)
+        reasons.update(each.reasons)
     return {**sides, "reasons": dict(sorted(reasons.items()))}

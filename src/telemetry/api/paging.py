@@ -5,17 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import Query
 
 from telemetry.api.service import Service
 from telemetry.errors import InvalidQuery
-from telemetry.query.instants import EARLIEST
 
 Cursor = Annotated[str | None, Query(description="`meta.next` of the page before; the other parameters stay the same.")]
-_MICROSECOND = timedelta(microseconds=1)
 _LARGEST = 2**53
 """Of a number in a cursor: microseconds since 1970 stay below it for 280 years."""
 
@@ -54,16 +51,6 @@ def decode(cursor: str | None, *types: type) -> list[Any] | None:
     if not isinstance(place, list) or [type(value) for value in place] != list(types) or not all(map(_fits, place)):
         raise foreign(cursor)
     return place
-
-
-def microseconds(at: datetime) -> int:
-    """An instant as a value of a cursor."""
-    return (at - EARLIEST) // _MICROSECOND
-
-
-def instant(value: int) -> datetime:
-    """The instant that a value of a cursor stands for."""
-    return EARLIEST + value * _MICROSECOND
 
 
 def foreign(cursor: str | None) -> InvalidQuery:

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from telemetry.api.bodies import json_response
+from telemetry.api.bodies import json_page, json_response
 from telemetry.api.documentation import documented
-from telemetry.api.paging import Cursor, Limit, decode, encode, instant, microseconds, page_size
+from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import StrictRoute
 from telemetry.api.problems import not_found
 from telemetry.api.schemas import ANY_INTEGER, ANY_TEXT, NEXT
 from telemetry.api.service import TheService
 from telemetry.errors import InvalidQuery, Reason
 from telemetry.query import quarantine
-from telemetry.query.instants import EARLIEST, format_utc, parse_instant
+from telemetry.query.instants import EARLIEST, format_utc, instant, microseconds, parse_instant
 from telemetry.query.quarantine import Entry, Filters
 
 router = APIRouter(prefix="/v1", tags=["quarantine"], route_class=StrictRoute)
@@ -94,7 +94,7 @@ async def list_quarantine(
         found = await quarantine.page(connection, filters, before, page_size(service, limit))
     place = (found[-1].id, microseconds(filters.start or EARLIEST)) if len(found) == limit else None
     meta = {"next": place and encode([*place])}
-    return json_response([_row(each) for each in found], meta)
+    return await json_page(found, _row, meta)
 
 
 @router.get(

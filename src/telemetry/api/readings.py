@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -11,19 +11,19 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pyarrow as pa
 from fastapi import APIRouter, Query, Request, Response
-from pydantic_core import to_json
 
-from telemetry.api.dialects import Dialect, Lines
+from telemetry.api.dialects import Dialect
 from telemetry.api.documentation import documented
 from telemetry.api.formats import TextBody, complete_header, whole
 from telemetry.api.negotiation import OTHER_TYPES, Format, TheFormat
-from telemetry.api.paging import Cursor, Limit, decode, encode, foreign, instant, microseconds, page_size
+from telemetry.api.paging import Cursor, Limit, decode, encode, foreign, page_size
 from telemetry.api.parameters import Devices, End, Metrics, Start, StrictRoute, Tz, Zones
+from telemetry.api.reading_rows import FIRST, LAST, batches, csv_texts, json_texts
 from telemetry.api.schemas import ANY_TEXT, NEXT, TEXT, nullable, rows_of
 from telemetry.api.service import TheDomain, TheService
 from telemetry.api.tables import VALUE_TYPES, instants, table_body, with_meta
 from telemetry.domains import Metric
-from telemetry.query.instants import format_instant
+from telemetry.query.instants import format_instant, instant, microseconds
 from telemetry.query.question import choose_metrics, parse_range
 from telemetry.query.readings import Place, Wanted, page
 from telemetry.query.scope import find_kept_from
@@ -123,44 +123,25 @@ async def readings(
         "next": _cursor(first, last, found[-1]) if len(found) == limit else None,
     }
     headers = {"Vary": "Accept", **_link(request, meta["next"]), **complete_header(meta)}
-    return _response(form, found, wanted.metrics, meta, headers)
+    return await _response(form, found, wanted.metrics, meta, headers)
 
 
-def _response(
+async def _response(
     form: Format,
     found: Sequence[asyncpg.Record],
     metrics: Sequence[Metric],
     meta: dict[str, Any],
     headers: dict[str, str],
 ) -> Response:
-    names = ["time", "received_at", "device_id", *(metric.name for metric in metrics), "attributes"]
+    zone = ZoneInfo(meta["tz"])
     if form.is_table:
         schema = _schema(metrics, meta)
-        return whole(form, table_body(form, schema), [_batch(found, schema)], headers)
-    rows = [_row(record, ZoneInfo(meta["tz"])) for record in found]
+        return await whole(form, table_body(form, schema), batches(found, metrics, schema), headers)
     if form.is_csv:
         dialect = Dialect(is_excel=form is Format.EXCEL)
-        return whole(form, TextBody(form, meta, dialect.header(*names)), [_csv_lines(rows, dialect)], headers)
-    texts = [_json(names, row) for row in rows]
-    return whole(form, TextBody(form, meta, ""), [texts], headers)
-
-
-def _row(record: asyncpg.Record, shown: ZoneInfo) -> list[Any]:
-    time, _, received_at, device_id, attributes, *values = record
-    return [format_instant(time, shown), format_instant(received_at, shown), device_id, *values, attributes]
-
-
-def _json(names: Sequence[str], row: Sequence[Any]) -> str:
-    """The row as an object. Attributes stay the text that they are: numbers in it may be greater than any of ours."""
-    known = to_json(dict(zip(names[:-1], row, strict=False))).decode()
-    return f'{known[:-1]},"{names[-1]}":{row[-1] or "null"}}}'
-
-
-def _csv_lines(rows: Iterable[Sequence[Any]], dialect: Dialect) -> list[str]:
-    lines = Lines(dialect)
-    for time, received_at, *values in rows:
-        lines.write([*dialect.instant(time), dialect.local(received_at), *map(dialect.cell, values)])
-    return lines.take()
+        header = dialect.header(*FIRST, *(metric.name for metric in metrics), LAST)
+        return await whole(form, TextBody(form, meta, header), csv_texts(found, metrics, zone, dialect), headers)
+    return await whole(form, TextBody(form, meta, ""), json_texts(found, metrics, zone), headers)
 
 
 def _schema(metrics: Sequence[Metric], meta: dict[str, Any]) -> pa.Schema:
@@ -175,15 +156,6 @@ def _schema(metrics: Sequence[Metric], meta: dict[str, Any]) -> pa.Schema:
         ],
         meta,
     )
-
-
-def _batch(found: Sequence[asyncpg.Record], schema: pa.Schema) -> pa.RecordBatch:
-    cells = (
-        (time, received_at, device_id, *values, attributes)
-        for time, _, received_at, device_id, attributes, *values in found
-    )
-    columns = list(zip(*cells, strict=True)) or [()] * len(schema)
-    return pa.record_batch([pa.array(column, each.type) for column, each in zip(columns, schema, strict=True)], schema)
 
 
 def _link(request: Request, cursor: str | None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
@@ -29,6 +29,7 @@ from telemetry.query.parts import parts
 from telemetry.query.plan import Plan
 from telemetry.query.question import Asked, Question, understand
 from telemetry.query.series import Series, Streaming, answer
+from telemetry.query.turns import portions
 from telemetry.spans import Span
 
 router = APIRouter(prefix="/v1", tags=["series"], route_class=StrictRoute)
@@ -207,7 +208,10 @@ async def series(
     question = understand(domain, asked, service.settings.timezone, datetime.now(UTC))
     limits = service.settings.api
     connection = await until_sent.enter_async_context(service.reading())
-    streaming = Streaming(formats.WHOLE, limits.max_streamed_values)
+    # What may not be read at once may still be streamed.
+    most = min(formats.WHOLE_VALUES, limits.max_values)
+    at_once = min(formats.WHOLE, max(1, most // question.values_per_bucket))
+    streaming = Streaming(at_once, limits.max_streamed_values)
     found = await answer(connection, question, limits.max_values, streaming, bound=service.bound(explain))
     if found.rest is None:
         await until_sent.aclose()
@@ -221,10 +225,10 @@ async def series(
         "Telemetry-As-Of": meta["as_of"],
         **complete_header(meta),
     }
-    return _response(request, form, found, meta, headers, fixed, limits.stream_timeout)
+    return await _response(request, form, found, meta, headers, fixed, limits.stream_timeout)
 
 
-def _response(
+async def _response(
     request: Request,
     form: Format,
     found: Series,
@@ -235,19 +239,25 @@ def _response(
 ) -> Response:
     """The answer; 304 where the asker has it."""
     body, encode = _written(form, found.plan.question, meta)
-    size = len(found.rows) if found.rows is not None else len(found.points)
-    if size > formats.WHOLE:
-        rows = (each async for part in parts(found) for each in encode(part))
-        return formats.streamed(form, body, rows, headers, within)
-    pieces = list(encode(found))
+    size = len(found.rows) if found.rows is not None else len(found.made)
+    if found.rest is not None or size > formats.WHOLE or found.values > formats.WHOLE_VALUES:
+        return formats.streamed(form, body, _encoded(found, encode), headers, within)
+    pieces = [each async for each in _encoded(found, encode)]
     if fixed:
         # Of a table the batches, for its first bytes hold what may differ while the answer is the same.
         told = (each.serialize() if form.is_table else "\n".join(each).encode() for each in pieces)
-        etag = caching.tag(meta, [form.encode(), *told])
+        etag = await caching.tag(meta, chain([form.encode()], told))
         if known := caching.unchanged(request, etag, headers):
             return known
         headers = {**headers, "ETag": etag}
-    return formats.whole(form, body, pieces, headers)
+    return await formats.whole(form, body, pieces, headers)
+
+
+async def _encoded(found: Series, encode: Callable[[Series], Iterator[Any]]) -> AsyncIterator[Any]:
+    """The rows of an answer, a portion at a time; others have their turn in between."""
+    async for part in parts(found):
+        async for (each,) in portions(encode(part), 1):
+            yield each
 
 
 def _written(

@@ -6,6 +6,7 @@ dictionary-encoded: every reader takes it, Parquet makes dictionaries of its own
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,19 +70,22 @@ class ArrowBody:
         """The schema."""
         return self._sink.take()
 
-    def add(self, rows: pa.RecordBatch) -> bytes:
+    async def add(self, rows: pa.RecordBatch) -> bytes:
         """The rows as a message."""
         self._writer.write_batch(rows)
         return self._sink.take()
 
-    def end(self) -> bytes:
+    async def end(self) -> bytes:
         """The mark of the end."""
         self._writer.close()
         return self._sink.take()
 
 
 class ParquetBody:
-    """Parquet: row groups, then a footer without which no reader opens the file."""
+    """Parquet: row groups, then a footer without which no reader opens the file.
+
+    A row group is large, and written beside the event loop, which Arrow leaves to others meanwhile.
+    """
 
     def __init__(self, schema: pa.Schema) -> None:
         self._sink = _Sink()
@@ -93,14 +97,17 @@ class ParquetBody:
         """The first bytes of the file."""
         return self._sink.take()
 
-    def add(self, rows: pa.RecordBatch) -> bytes:
+    async def add(self, rows: pa.RecordBatch) -> bytes:
         """A row group, once there are enough rows."""
         self._waiting.append(rows)
         self._count += rows.num_rows
-        return self._written() if self._count >= ROW_GROUP else b""
+        return await asyncio.to_thread(self._written) if self._count >= ROW_GROUP else b""
 
-    def end(self) -> bytes:
+    async def end(self) -> bytes:
         """The last row group and the footer."""
+        return await asyncio.to_thread(self._ended)
+
+    def _ended(self) -> bytes:
         last = self._written()
         self._writer.close()
         return last + self._sink.take()

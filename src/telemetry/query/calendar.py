@@ -14,11 +14,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from functools import lru_cache
+from itertools import chain
 from typing import Literal
 from zoneinfo import ZoneInfo
 
 from telemetry.errors import InvalidQuery
+from telemetry.query.edges import Edges, single, steps
 
 WINDOWS = (
     *("1s", "10s", "1m", "5m", "10m", "15m", "30m"),
@@ -88,21 +90,12 @@ def parse_window(text: str) -> Window:
     )
 
 
-def bucket_edges(window: Window, start: datetime, end: datetime, zone: ZoneInfo) -> list[datetime]:
+def bucket_edges(window: Window, start: datetime, end: datetime, zone: ZoneInfo) -> Edges:
     """The edges of the buckets that hold `[start, end)`, rising, in UTC.
 
     The first is at or before `start`, the last at or after `end`; bucket i lies between edges i and i + 1.
     """
-    edges: list[datetime] = []
-    for edge in _edges(window, start.astimezone(zone).date(), zone):
-        if edge <= start:
-            edges = [edge]
-        # A day that a zone skipped (Samoa, 30 December 2011) begins where the next one does.
-        elif edge > edges[-1]:
-            edges.append(edge)
-        if edge >= end:
-            break
-    return edges
+    return Edges.around(_pieces(window, start.astimezone(zone).date(), zone), start, end)
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
@@ -127,48 +120,53 @@ def _amount(text: str) -> tuple[int | None, str]:
     return None, ""
 
 
-def _edges(window: Window, day: date, zone: ZoneInfo) -> Iterator[datetime]:
+def _pieces(window: Window, day: date, zone: ZoneInfo) -> Iterator[range]:
     if window.unit != "second":
-        return (midnight(each, zone) for each in _days(window.unit, day))
+        return (single(midnight(each, zone)) for each in _days(window.unit, day))
     return _within_days(timedelta(seconds=window.seconds), day, zone)
 
 
-def _within_days(step: timedelta, day: date, zone: ZoneInfo) -> Iterator[datetime]:
-    for today, tomorrow in pairwise(midnight(each, zone) for each in _days("day", day)):
-        if _offset(today, zone) == _offset(tomorrow, zone):
-            yield from _without_change(today, tomorrow, step, zone)
-        elif today < tomorrow:
-            yield from _around_change(today, tomorrow, step, zone)
+def _within_days(step: timedelta, day: date, zone: ZoneInfo) -> Iterator[range]:
+    return chain.from_iterable(_within_day(step, each, zone) for each in _days("day", day))
 
 
-def _without_change(today: datetime, tomorrow: datetime, step: timedelta, zone: ZoneInfo) -> Iterator[datetime]:
+@lru_cache(maxsize=4096)
+def _within_day(step: timedelta, day: date, zone: ZoneInfo) -> tuple[range, ...]:
+    """Edges of a day; dashboards ask about the same days again and again."""
+    today, tomorrow = midnight(day, zone), midnight(day + timedelta(days=1), zone)
+    if _offset(today, zone) == _offset(tomorrow, zone):
+        return tuple(_without_change(today, tomorrow, step, zone))
+    return tuple(_around_change(today, tomorrow, step, zone)) if today < tomorrow else ()
+
+
+def _without_change(today: datetime, tomorrow: datetime, step: timedelta, zone: ZoneInfo) -> Iterator[range]:
     """Edges of a day in which the clocks run evenly; where they skipped midnight, it began at another time."""
     local = today.astimezone(zone)
     shown = timedelta(hours=local.hour, minutes=local.minute, seconds=local.second)
     first = today + -shown % step
     if first > today:
-        yield today
-    yield from _steps(first, tomorrow, step)
+        yield single(today)
+    yield steps(first, tomorrow, step)
 
 
-def _around_change(today: datetime, tomorrow: datetime, step: timedelta, zone: ZoneInfo) -> Iterator[datetime]:
+def _around_change(today: datetime, tomorrow: datetime, step: timedelta, zone: ZoneInfo) -> Iterator[range]:
     """Edges of a day in which the clocks change."""
     change = _change(today, tomorrow, zone)
-    yield from _steps(today, change, step)
+    yield steps(today, change, step)
     before, after = _offset(change - _LEAST, zone), _offset(change, zone)
     shown = change - today  # what the clocks would show, counted from midnight
     jumped = shown + after - before
     if jumped > shown:
         # The multiples that they skip, the one that they reach included.
         if jumped // step * step >= shown:
-            yield change
+            yield single(change)
         following = (jumped // step + 1) * step
     elif step <= shown - jumped:
-        yield change
+        yield single(change)
         following = (jumped // step + 1) * step
     else:
         following = -(-shown // step) * step
-    yield from _steps(change + following - jumped, tomorrow, step)
+    yield steps(change + following - jumped, tomorrow, step)
 
 
 def _change(start: datetime, end: datetime, zone: ZoneInfo) -> datetime:
@@ -178,12 +176,6 @@ def _change(start: datetime, end: datetime, zone: ZoneInfo) -> datetime:
         middle = (low + high) // 2
         low, high = (middle, high) if _offset(start + timedelta(seconds=middle), zone) == old else (low, middle)
     return start + timedelta(seconds=high)
-
-
-def _steps(start: datetime, end: datetime, step: timedelta) -> Iterator[datetime]:
-    while start < end:
-        yield start
-        start += step
 
 
 def _offset(instant: datetime, zone: ZoneInfo) -> timedelta:

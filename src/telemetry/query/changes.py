@@ -112,7 +112,7 @@ async def changed_buckets(
     width = min(limit, _MOST)
     while len(found) < limit and (first := await _next(connection, noted, edge)) is not None:
         edges = bucket_edges(window, first, first + width * window.nominal, zone)
-        rows = await connection.fetch(_BUCKETS, noted.domain, noted.since, noted.until, edges)
+        rows = await connection.fetch(_BUCKETS, noted.domain, noted.since, noted.until, [*edges])
         found += [Change(*row) for row in rows]
         # Of many buckets in a row, none may have been closed in time.
         edge, width = edges[-1], min(2 * width, _MOST)

@@ -12,20 +12,22 @@ and never had this one is taken for a device that does not measure it.
 
 from __future__ import annotations
 
-import asyncio
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import groupby, pairwise
+from datetime import timedelta
+from functools import partial
+from itertools import groupby
 from operator import itemgetter
 
 import asyncpg
 
 from telemetry.query.database import Connection
+from telemetry.query.edges import SECOND, Edges
+from telemetry.query.instants import microseconds
 from telemetry.query.plan import Plan, Segment
 from telemetry.query.question import By, Question
-from telemetry.query.size import MANY
+from telemetry.query.size import aside
 from telemetry.query.sql import Statement, identifier, scanned
 
 Group = str | None
@@ -69,14 +71,14 @@ def share(seconds: float, per_second: float | None, samples: int) -> float | Non
 
 
 async def find_expected(
-    connection: Connection, plan: Plan, edges: Sequence[datetime], device_keys: Sequence[int] | None
+    connection: Connection, plan: Plan, edges: Edges, device_keys: Sequence[int] | None
 ) -> Expected:
     """What was to be expected in each bucket.
 
     Of groups, finding it takes a look at the rows of its own, so it is done for questions that ask for it.
     """
     question = plan.question
-    seconds = _seconds(question, edges) if len(edges) < MANY else await asyncio.to_thread(_seconds, question, edges)
+    seconds = await aside(partial(_seconds, question, edges), len(edges))
     if question.by is By.DEVICE or not question.coverage:
         return Expected(seconds, {})
     statement = _fleets_statement(plan, device_keys)
@@ -95,12 +97,15 @@ def _added_up(rows: Iterable[asyncpg.Record]) -> Fleet:
     return found
 
 
-def _seconds(question: Question, edges: Sequence[datetime]) -> list[float]:
-    first, last = question.start, min(question.end, question.now)
+def _seconds(question: Question, edges: Edges) -> list[float]:
+    first, last = microseconds(question.start), microseconds(min(question.end, question.now))
+    found = edges.seconds()
     # Only the first edge lies before the range; behind it are those that the range or now cuts off.
-    within = bisect_left(edges, last)
-    clipped = [max(edges[0], first), *edges[1:within], *[last] * (len(edges) - max(1, within))]
-    return [max(0.0, (end - start).total_seconds()) for start, end in pairwise(clipped)]
+    within = edges.up_to(last - 1)
+    found[within:] = [0.0] * (len(found) - within)
+    for bucket in {0, max(0, within - 1)}:
+        found[bucket] = max(0, min(edges.at(bucket + 1), last) - max(edges.at(bucket), first)) / SECOND
+    return found
 
 
 def _fleets_statement(plan: Plan, device_keys: Sequence[int] | None) -> Statement:
@@ -109,7 +114,7 @@ def _fleets_statement(plan: Plan, device_keys: Sequence[int] | None) -> Statemen
     """
     statement, question = Statement(), plan.question
     keys = None if device_keys is None else statement.add(list(device_keys), "int[]")
-    edges = statement.add(plan.edges, "timestamptz[]")
+    edges = statement.add_edges(plan.edges)
     start, end = statement.add(question.start, "timestamptz"), statement.add(question.end, "timestamptz")
     positions = range(len(question.metrics))
     firsts = ", ".join(f"width_bucket(min(first{position}), {edges}) AS first{position}" for position in positions)
@@ -123,6 +128,8 @@ def _fleets_statement(plan: Plan, device_keys: Sequence[int] | None) -> Statemen
     group = "f.zone" if question.by is By.ZONE else "NULL::text"
     # Only days that are wholly before the range; one is at most 25 hours long.
     statement.text = f"""
+        {statement.beginning}
+        SELECT * FROM (
         WITH present AS MATERIALIZED (
             SELECT device_key, {firsts} FROM ({parts}) AS parts GROUP BY device_key
         ), fleet AS MATERIALIZED (
@@ -152,6 +159,7 @@ def _fleets_statement(plan: Plan, device_keys: Sequence[int] | None) -> Statemen
         ) AS devices
         WHERE began IS NOT NULL
         GROUP BY metric, grp, began
+        ) AS expected
         ORDER BY metric, grp, began
     """
     return statement

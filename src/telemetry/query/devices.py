@@ -7,9 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import starmap
 
 from telemetry.query.database import Connection
 from telemetry.query.sql import identifier
+from telemetry.query.turns import collected
 
 _COLUMNS = """
     device_id, domain, name, zone, latitude, longitude, interval_s, first_seen, updated_at, skew_s, seen_at
@@ -61,7 +63,7 @@ async def page(
         min_skew_s: only those whose clock is off by at least that, ahead or behind.
     """
     rows = await connection.fetch(_PAGE, list(domains) or None, list(zones) or None, after, limit, min_skew_s)
-    return [Registered(*row) for row in rows]
+    return await collected(starmap(Registered, rows))
 
 
 async def one(connection: Connection, device_id: str) -> Registered | None:

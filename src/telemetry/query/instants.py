@@ -21,6 +21,7 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?(?:([Zz])|([+ -])(\d{2}:\d{2}))", re.ASCII
 )
 _RELATIVE = re.compile(r"-(\d{1,9})([smhdw])", re.ASCII)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def parse_instant(parameter: str, text: str, now: datetime) -> datetime:
@@ -63,6 +64,16 @@ def parse_zone(parameter: str, text: str) -> ZoneInfo:
 def _zones() -> frozenset[str]:
     # The zone of the machine, which some systems have as a file, is no answer for anybody else; the other is no zone.
     return frozenset(available_timezones() - {"localtime", "Factory"})
+
+
+def microseconds(at: datetime) -> int:
+    """Whole microseconds since 1970, which is all that the database keeps."""
+    return (at - EARLIEST) // _MICROSECOND
+
+
+def instant(value: int) -> datetime:
+    """The instant so many microseconds after 1970 began."""
+    return EARLIEST + value * _MICROSECOND
 
 
 def format_instant(instant: datetime, zone: ZoneInfo) -> str:

@@ -88,7 +88,7 @@ def _causes(plan: Plan, kept_from: datetime) -> Iterator[tuple[str, tuple[str, .
     if needs_time(question):
         yield "first and last of several devices depend on when each was measured", (f"by={By.DEVICE}",)
         found = True
-    if any(_is_off(edge) for edge in plan.edges[1:-1]):
+    if not plan.edges.are_multiples(QUARTER):
         yield "the windows are not made of quarters of an hour", ("window=15m", "window=1h")
         found = True
     if _is_off(question.start) or (_is_off(question.end) and question.end < kept_from):

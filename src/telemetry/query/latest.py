@@ -3,21 +3,25 @@
 A device's newest row answers most of it. A metric that this row lacks is looked for from the newest day on in which the
 daily roll-up has it, or from the first quarter of an hour on that the roll-ups may not show yet; so the answer is exact
 without a scan of the past.
+
+There may be a hundred thousand devices, so they are looked up some thousand at a time, and come as columns: to make an
+object of each row took as long as to find it.
 """
 
 # ruff: noqa: S608 - identifiers are our own, values are parameters
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import sys
+from array import array
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import asyncpg
-
 from telemetry.domains import Domain, Metric
 from telemetry.query.database import Connection
+from telemetry.query.instants import microseconds
 from telemetry.query.scope import refuse_unknown
 from telemetry.query.sql import Statement, identifier
 
@@ -25,35 +29,37 @@ MISSED_READINGS = 3
 """A device is silent once it is this many of its intervals late …"""
 UNKNOWN_INTERVAL_SILENCE = timedelta(hours=1)
 """… or, where its interval is not known, after this."""
+BLOCK = 2_000
+"""Devices that are looked up at a time; other requests get their turn in between."""
+NEVER = -(2**63)
+"""The time of a reading that there is not; the database sends it as `-infinity`."""
+
+_POSTGRES_EPOCH_US = 946_684_800_000_000
+"""2000-01-01 in µs since 1970: what the database counts from."""
 
 
-@dataclass(slots=True)
-class Latest:
-    """What a device said last.
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What some devices said last, column by column: the same place in each column is the same device.
 
     Attributes:
-        time: of its newest reading; None when there is none since the beginning of the search.
-        values: by metric: when measured, and the value; metrics without a value are absent.
+        times: of the newest readings, in µs since 1970; `NEVER` where there is none since the beginning of the search.
+        received: when they were received, likewise.
+        values: of the newest readings, a column for each metric in the order asked; None where a reading lacks it.
+        earlier: by place, what was found before the newest reading: position of the metric, time in µs, value.
     """
 
-    device_id: str
-    name: str | None
-    zone: str | None
-    latitude: float | None
-    longitude: float | None
-    interval_s: float | None
-    time: datetime | None
-    received_at: datetime | None
-    values: dict[str, tuple[datetime, Any]] = field(default_factory=dict)
-
-    def is_online(self, now: datetime) -> bool:
-        """Whether it is heard from as often as it should be."""
-        if self.time is None:
-            return False
-        allowed = UNKNOWN_INTERVAL_SILENCE
-        if self.interval_s is not None:
-            allowed = timedelta(seconds=min(MISSED_READINGS * self.interval_s, 1e9))
-        return now - self.time <= allowed
+    device_keys: Sequence[int]
+    device_ids: Sequence[str]
+    names: Sequence[str | None]
+    zones: Sequence[str | None]
+    latitudes: Sequence[float | None]
+    longitudes: Sequence[float | None]
+    intervals_s: Sequence[float | None]
+    times: Sequence[int]
+    received: Sequence[int]
+    values: Sequence[Sequence[Any]]
+    earlier: dict[int, list[tuple[int, int, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +80,48 @@ class Wanted:
     limit: int = 1000
 
 
-async def page(connection: Connection, wanted: Wanted) -> list[Latest]:
-    """Devices in order of their ids: those at home in the domain, and those named wherever they are at home.
+def silence_us(interval_s: float | None) -> int:
+    """Whole µs after its newest reading after which a device that sends so often is silent."""
+    allowed = UNKNOWN_INTERVAL_SILENCE
+    if interval_s is not None:
+        allowed = timedelta(seconds=min(MISSED_READINGS * interval_s, 1e9))
+    return allowed // timedelta(microseconds=1)
+
+
+async def blocks(connection: Connection, wanted: Wanted) -> AsyncIterator[Block]:
+    """Devices in order of their ids, at least one at a time: those at home in the domain, and those named wherever they
+    are at home.
 
     Raises:
         InvalidQuery: a device or zone that is asked for is not in the registry.
     """
     await refuse_unknown(connection, wanted.devices, wanted.zones)
+    left = wanted.limit
+    while left > 0:
+        size = min(left, BLOCK)
+        block = await _block(connection, replace(wanted, limit=size))
+        if block is None:
+            return
+        yield block
+        if len(block.device_ids) < size:
+            return
+        left -= size
+        wanted = replace(wanted, after=block.device_ids[-1])
+
+
+async def _block(connection: Connection, wanted: Wanted) -> Block | None:
     statement = _newest(wanted)
-    rows = await connection.fetch(statement.text, *statement.values)
-    names = [metric.name for metric in wanted.metrics]
-    found = {row[0]: _latest(row, names) for row in rows}
-    missing = _missing(found, wanted.metrics)
+    row = await connection.fetchrow(statement.text, *statement.values)
+    assert row is not None
+    keys, ids, names, zones, latitudes, longitudes, intervals, times, received, *values = row
+    if keys is None:
+        return None
+    at, received_at = _instants(times), _instants(received)
+    block = Block(keys, ids, names, zones, latitudes, longitudes, intervals, at, received_at, values, {})
+    missing = list(_missing(block))
     if missing:
-        statement = _earlier(wanted, missing)
-        for key, position, at, number, flag, word in await connection.fetch(statement.text, *statement.values):
-            value = next(value for value in (number, flag, word) if value is not None)
-            found[key].values[wanted.metrics[position].name] = (at, value)
-    return list(found.values())
+        await _add_earlier(connection, wanted, block, missing)
+    return block
 
 
 def _newest(wanted: Wanted) -> Statement:
@@ -103,40 +133,61 @@ def _newest(wanted: Wanted) -> Statement:
         conditions.append(f"domain = {statement.add(wanted.domain.name, 'text')}")
     if wanted.zones:
         conditions.append(f"zone = ANY ({statement.add(list(wanted.zones), 'text[]')})")
-    columns = ", ".join(f"r.{identifier(metric.name)}" for metric in wanted.metrics)
+    # Under names of their own: a metric may be called as a column of the registry.
+    columns = [f"r.{identifier(metric.name)} AS v{position}" for position, metric in enumerate(wanted.metrics)]
+    # Aggregates take the rows of a sorted subquery in its order. Instants leave as the bytes that the database keeps:
+    # a column of them is read at once.
     statement.text = f"""
-        WITH chosen AS MATERIALIZED (
-            SELECT * FROM devices WHERE {" AND ".join(conditions)}
-            ORDER BY device_id COLLATE "C" LIMIT {statement.add(wanted.limit, "bigint")}
-        )
-        SELECT d.device_key, d.device_id, d.name, d.zone, d.latitude, d.longitude, d.interval_s,
-               r.time, r.received_at, {columns}
-        FROM chosen AS d
-        LEFT JOIN LATERAL (
-            SELECT * FROM {_relation(wanted, "readings")} AS r
-            WHERE r.device_key = d.device_key AND r.time >= {statement.add(wanted.since, "timestamptz")}
-            ORDER BY r.time DESC LIMIT 1
-        ) AS r ON true
-        ORDER BY d.device_id COLLATE "C"
+        SELECT array_agg(device_key), array_agg(device_id), array_agg(name), array_agg(zone),
+               array_agg(latitude), array_agg(longitude), array_agg(interval_s),
+               string_agg(timestamptz_send(coalesce(time, '-infinity')), ''),
+               string_agg(timestamptz_send(coalesce(received_at, '-infinity')), ''),
+               {", ".join(f"array_agg(v{position})" for position in range(len(columns)))}
+        FROM (
+            SELECT d.*, r.*
+            FROM (
+                SELECT device_key, device_id, name, zone, latitude, longitude, interval_s
+                FROM devices WHERE {" AND ".join(conditions)}
+                ORDER BY device_id COLLATE "C" LIMIT {statement.add(wanted.limit, "bigint")}
+            ) AS d
+            LEFT JOIN LATERAL (
+                SELECT r.time, r.received_at, {", ".join(columns)}
+                FROM {_relation(wanted, "readings")} AS r
+                WHERE r.device_key = d.device_key AND r.time >= {statement.add(wanted.since, "timestamptz")}
+                ORDER BY r.time DESC LIMIT 1
+            ) AS r ON true
+            ORDER BY d.device_id COLLATE "C"
+        ) AS found
     """
     return statement
 
 
-def _latest(row: asyncpg.Record, names: Sequence[str]) -> Latest:
-    """By position, in the order of the columns: there may be a hundred thousand of them."""
-    found, time = Latest(*row[1:9]), row[7]
-    found.values = {name: (time, value) for name, value in zip(names, row[9:], strict=True) if value is not None}
-    return found
+def _instants(sent: bytes) -> Sequence[int]:
+    """µs since 1970 of a column of instants as the database sends them."""
+    found = array("q", sent)
+    if sys.byteorder == "little":
+        found.byteswap()
+    return [NEVER if us == NEVER else us + _POSTGRES_EPOCH_US for us in found]
 
 
-def _missing(found: Mapping[int, Latest], metrics: Sequence[Metric]) -> list[tuple[int, list[int]]]:
+def _missing(block: Block) -> Iterator[tuple[int, list[int]]]:
     """By position of a metric, the keys of the devices whose newest row lacks it."""
-    missing = []
-    for position, metric in enumerate(metrics):
-        keys = [key for key, each in found.items() if each.time is not None and metric.name not in each.values]
-        if keys:
-            missing.append((position, keys))
-    return missing
+    for position, column in enumerate(block.values):
+        if None in column:
+            places = zip(column, block.times, block.device_keys, strict=True)
+            keys = [key for value, time, key in places if value is None and time != NEVER]
+            if keys:
+                yield position, keys
+
+
+async def _add_earlier(
+    connection: Connection, wanted: Wanted, block: Block, missing: Sequence[tuple[int, list[int]]]
+) -> None:
+    places = {key: place for place, key in enumerate(block.device_keys)}
+    statement = _earlier(wanted, missing)
+    for key, position, at, number, flag, word in await connection.fetch(statement.text, *statement.values):
+        value = next(value for value in (number, flag, word) if value is not None)
+        block.earlier.setdefault(places[key], []).append((position, microseconds(at), value))
 
 
 def _earlier(wanted: Wanted, missing: Sequence[tuple[int, list[int]]]) -> Statement:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import starmap
 
 from telemetry.query.database import Connection
+from telemetry.query.turns import collected
 
 _HOURS = """
 SELECT hour, domain, received, stored, merged, duplicate, quarantined, reasons::text, imbalance
@@ -77,7 +79,7 @@ async def hours(
 ) -> list[Account]:
     """The hours that overlap `[start, end)`, of the given domains or of all, in order of hour and domain."""
     rows = await connection.fetch(_HOURS, start, end, list(domains) or None, limit)
-    return [Account(*row) for row in rows]
+    return await collected(starmap(Account, rows))
 
 
 async def imbalances(connection: Connection, within_s: float) -> Iterable[tuple[str, int]]:

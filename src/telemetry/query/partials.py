@@ -1,4 +1,7 @@
-"""The SQL of a plan: each segment makes partial aggregates per bucket and group, an outer query combines them."""
+"""The SQL of a plan: each segment makes partial aggregates per bucket and group, an outer query combines them.
+
+Where each bucket is one cell of a roll-up, a device's row of it is the answer already, and is taken as it is.
+"""
 
 # ruff: noqa: S608 - identifiers are our own, values are parameters
 
@@ -11,7 +14,7 @@ from telemetry.domains import Metric
 from telemetry.query.aggregates import Combine, Family
 from telemetry.query.plan import Plan, Segment
 from telemetry.query.question import By, Question
-from telemetry.query.sql import Statement, grouping, identifier, ordered, scanned
+from telemetry.query.sql import Statement, gathered, grouping, identifier, ordered, scanned
 
 _PARTIALS = {
     "avg": ("sum",),
@@ -32,21 +35,69 @@ def rows_statement(plan: Plan, device_keys: Sequence[int] | None, limit: int) ->
         device_keys: only rows of these devices; None for all.
         limit: rows at most.
     """
-    statement, question = Statement(), plan.question
-    edges = statement.add(plan.edges, "timestamptz[]")
+    statement = Statement()
+    combined, columns, _ = _combined(statement, plan, device_keys)
+    return ordered(statement, plan.question.by, combined, columns, limit)
+
+
+def columns_statement(plan: Plan, device_keys: Sequence[int] | None, limit: int) -> Statement:
+    """The same as one row of columns; see `sql.gathered`."""
+    statement = Statement()
+    combined, columns, keys = _combined(statement, plan, device_keys)
+    lone = keys if _is_one(device_keys) else None
+    return gathered(statement, plan.question.by, combined, columns, limit, lone)
+
+
+def _is_one(device_keys: Sequence[int] | None) -> bool:
+    return device_keys is not None and len(device_keys) == 1
+
+
+def _combined(statement: Statement, plan: Plan, device_keys: Sequence[int] | None) -> tuple[str, list[str], str | None]:
+    """The query of all rows, the names of its columns behind bucket and group, and the array of device keys."""
+    question = plan.question
+    edges = statement.add_edges(plan.edges)
     keys = None if device_keys is None else statement.add(list(device_keys), "int[]")
     ways = {each.combine for each in chain.from_iterable(question.chosen(Family.ROWS).values())} - {Combine.ROWS}
     by = By.DEVICE if ways else question.by
-    arms = [_segment(statement, question, segment, edges, keys, by) for segment in plan.segments]
     finals = [f"{final} AS v{position}" for position, final in enumerate(_finals(question))]
-    combined = f"""
-        SELECT bucket, grp, {", ".join(finals)}
-        FROM ({" UNION ALL ".join(arms)}) AS parts
-        GROUP BY bucket, grp
-    """
+    is_alone = by is By.DEVICE or _is_one(device_keys)
+    ready = [each for each in plan.segments if is_alone and plan.has_buckets_of(each.relation)]
+    arms = [_ready(statement, question, each, edges, keys, by) for each in ready]
+    if len(ready) < len(plan.segments):
+        parts = [_segment(statement, question, each, edges, keys, by) for each in plan.segments if each not in ready]
+        arms.append(f"""
+            SELECT bucket, grp, {", ".join(finals)}
+            FROM ({" UNION ALL ".join(parts)}) AS parts
+            GROUP BY bucket, grp
+        """)
+    combined = " UNION ALL ".join(arms)
     if ways and question.by is not By.DEVICE:
         combined = _across_devices(question, combined, ways.pop())
-    return ordered(statement, question.by, combined, [f"v{position}" for position in range(len(finals))], limit)
+    return combined, [f"v{position}" for position in range(len(finals))], keys
+
+
+def _ready(statement: Statement, question: Question, segment: Segment, edges: str, keys: str | None, by: By) -> str:
+    """A segment in which each row is a bucket of a group, which no other segment has a part of."""
+    at, relation, conditions = scanned(statement, question.domain.name, segment, keys)
+    group, join = grouping(by)
+    finals = ", ".join(f"{final} AS v{position}" for position, final in enumerate(_ready_finals(question)))
+    return f"""
+        SELECT width_bucket({at}, {edges}) AS bucket, {group} AS grp, {finals}
+        FROM {relation}{join}
+        WHERE {conditions}
+    """
+
+
+def _ready_finals(question: Question) -> Iterator[str]:
+    for metric in question.metrics:
+        count = f"r.{identifier(f'{metric.name}_count')}"
+        yield count
+        for aggregate in question.chosen(Family.ROWS).get(metric.name, ()):
+            match aggregate.name:
+                case "avg":
+                    yield f"r.{identifier(f'{metric.name}_sum')} / nullif({count}, 0)::float8"
+                case name:
+                    yield f"r.{identifier(f'{metric.name}_{name}')}"
 
 
 def _across_devices(question: Question, combined: str, way: Combine) -> str:

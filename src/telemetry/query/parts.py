@@ -8,11 +8,13 @@ from dataclasses import replace
 import asyncpg
 from asyncpg.cursor import Cursor
 
+from telemetry.query.columns import Columns
 from telemetry.query.series import Series
 from telemetry.query.size import too_large
+from telemetry.query.turns import rows_of
 
 PART = 4_000
-"""Rows that are read from the database at a time."""
+"""Rows that are read from the database at a time, if they have few values."""
 
 
 async def parts(found: Series) -> AsyncIterator[Series]:
@@ -27,14 +29,15 @@ async def parts(found: Series) -> AsyncIterator[Series]:
     yield replace(found, rest=None)
     if found.rest is not None:
         read = len(found.rows or ())
-        while rows := await fetch(found.rest):
+        size = rows_of(found.plan.question.values_per_bucket, PART)
+        while rows := await fetch(found.rest, size):
             read += len(rows)
             if found.limit is not None and read >= found.limit:
                 raise too_large(f"{read:,} rows or more", found.limit - 1)
-            yield replace(found, rows=rows, rest=None)
+            yield replace(found, rows=Columns.of_many(rows), rest=None)
 
 
-async def fetch(rest: Cursor) -> list[asyncpg.Record]:
+async def fetch(rest: Cursor, size: int) -> list[asyncpg.Record]:
     """The next rows; none at the end."""
-    rows: list[asyncpg.Record] = await rest.fetch(PART)
+    rows: list[asyncpg.Record] = await rest.fetch(size)
     return rows

@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 
 from telemetry.query.aggregates import NEEDS_TIME
 from telemetry.query.calendar import has_one_midnight, midnight
+from telemetry.query.edges import Edges
 from telemetry.query.question import By, Question
 from telemetry.spans import EPOCH, QUARTER, Span, floor, joined, without
 
@@ -80,7 +81,7 @@ class Plan:
     """
 
     question: Question
-    edges: list[datetime]
+    edges: Edges
     segments: tuple[Segment, ...]
     changes: tuple[Segment, ...]
 
@@ -90,6 +91,13 @@ class Plan:
         relations = dict.fromkeys(segment.relation for segment in self.segments)
         return "+".join(f"{self.question.domain.name}_{relation}" for relation in relations)
 
+    def has_buckets_of(self, relation: Relation) -> bool:
+        """Whether each bucket is one cell of a relation, so that a device has one row in it."""
+        if relation == "1d":
+            return self.question.window.unit == "day"
+        width = dict(_FIXED).get(relation)
+        return width is not None and self.edges.are_cells(width)
+
 
 CellOf = Callable[[datetime], Span]
 """The cell of a roll-up that holds an instant."""
@@ -97,7 +105,7 @@ CellOf = Callable[[datetime], Span]
 
 def make_plan(
     question: Question,
-    edges: list[datetime],
+    edges: Edges,
     late: Iterable[datetime],
     city_zone: str,
     counters_from: datetime | None = None,
@@ -146,15 +154,12 @@ def _of_counters(segment: Segment) -> Segment:
     return replace(segment, relation=CELLS_OF_COUNTERS.get(segment.relation, segment.relation))
 
 
-def _usable_roll_ups(
-    question: Question, edges: Sequence[datetime], city_zone: str
-) -> Iterable[tuple[Relation, CellOf]]:
-    # The outermost edges lie at or beyond the ends of the range, so they cut no cell within it.
-    inner = edges[1:-1]
+def _usable_roll_ups(question: Question, edges: Edges, city_zone: str) -> Iterable[tuple[Relation, CellOf]]:
     if question.window.unit != "second" and question.zone.key == city_zone:
         yield "1d", lambda instant: _day_cell(instant, question)
     for relation, width in _FIXED:
-        if not any((edge - EPOCH) % width for edge in inner):
+        # The outermost edges lie at or beyond the ends of the range, so they cut no cell within it.
+        if edges.are_multiples(width):
             yield relation, _fixed_cell(width)
 
 

@@ -12,6 +12,7 @@ import asyncpg
 
 from telemetry.domains import Kind, Metric
 from telemetry.query.aggregates import Aggregate, Combine, Family
+from telemetry.query.columns import Columns
 from telemetry.query.coverage import Expected, Group
 from telemetry.query.question import By, Question
 from telemetry.query.steps import QUALITIES
@@ -40,7 +41,7 @@ class Point(NamedTuple):
     filled: bool = False
 
 
-def points_of_rows(question: Question, expected: Expected, rows: Iterable[asyncpg.Record]) -> Iterator[Point]:
+def points_of_rows(question: Question, expected: Expected, rows: Columns) -> Iterator[Point]:
     """The points of a question that asks for aggregates of rows alone, in the order of the rows."""
     layout, position = [], 3
     for number, metric in enumerate(question.metrics):
@@ -48,7 +49,7 @@ def points_of_rows(question: Question, expected: Expected, rows: Iterable[asyncp
         layout.append((number, metric.name, position, slice(position + 1, position + 1 + width)))
         position += 1 + width
     anonymous = question.by is By.NONE
-    for row in rows:
+    for row in rows.rows():
         group = None if anonymous else row[1]
         for number, name, count, cells in layout:
             if samples := row[count]:
@@ -76,12 +77,12 @@ class Merged:
     question: Question
     intervals: dict[Group, float | None] = field(default_factory=dict)
     known: datetime | None = None
-    _cells: dict[tuple[int, Group, int], _Cell] = field(default_factory=dict)
+    _cells: dict[int, dict[Group, dict[int, _Cell]]] = field(default_factory=dict)
 
-    def add_rows(self, rows: Iterable[asyncpg.Record]) -> None:
-        """Takes the rows of `partials.rows_statement`: counts, and aggregates of rows."""
+    def add_rows(self, rows: Columns) -> None:
+        """Takes the rows of `partials.columns_statement`: counts, and aggregates of rows."""
         chosen = self.question.chosen(Family.ROWS)
-        for row in rows:
+        for row in rows.rows():
             values = iter(row[3:])
             for position, metric in enumerate(self.question.metrics):
                 samples = next(values)
@@ -115,26 +116,32 @@ class Merged:
             if metric.kind is Kind.COUNTER:
                 cell.quality = QUALITIES[row["quality"]]
 
-    def points(self, expected: Expected) -> list[Point]:
-        """One for each bucket, group and metric about which something is known, in this order."""
-        found = []
-        for (bucket, group, position), cell in sorted(self._cells.items(), key=lambda item: order(item[0])):
-            metric = self.question.metrics[position].name
-            coverage = expected.coverage(bucket, metric, group, self.intervals.get(group), cell.samples)
-            values = [cell.values.get(each.name, _absent(each)) for each in self.question.aggregates[metric]]
-            found.append(Point(bucket, group, position, values, cell.samples, coverage, cell.quality))
-        return found
+    def points(self, expected: Expected) -> Iterator[Point]:
+        """One for each bucket, group and metric about which something is known, in this order; each is told once."""
+        # Sorted bucket by bucket: to sort all at once would keep everybody waiting.
+        for bucket in sorted(self._cells):
+            # Left behind bucket by bucket, too: half a million cells take a while to be taken apart.
+            groups = self._cells.pop(bucket)
+            for group in in_order(groups):
+                for position, cell in sorted(groups[group].items()):
+                    yield self._point(bucket, group, position, cell, expected)
 
-    def _cell(self, row: asyncpg.Record, position: int) -> _Cell:
+    def _point(self, bucket: int, group: Group, position: int, cell: _Cell, expected: Expected) -> Point:
+        metric = self.question.metrics[position].name
+        coverage = expected.coverage(bucket, metric, group, self.intervals.get(group), cell.samples)
+        values = [cell.values.get(each.name, _absent(each)) for each in self.question.aggregates[metric]]
+        return Point(bucket, group, position, values, cell.samples, coverage, cell.quality)
+
+    def _cell(self, row: Sequence[Any] | asyncpg.Record, position: int) -> _Cell:
         group = None if self.question.by is By.NONE else row[1]
         self.intervals[group] = row[2]
-        return self._cells.setdefault((row[0], group, position), _Cell())
+        cells = self._cells.setdefault(row[0], {}).setdefault(group, {})
+        return cells.setdefault(position, _Cell())
 
 
-def order(key: tuple[int, Group, int]) -> tuple[int, bool, str, int]:
-    """Bucket, group with the nameless one last, metric."""
-    bucket, group, position = key
-    return bucket, group is None, group or "", position
+def in_order(groups: Iterable[Group]) -> list[Group]:
+    """Groups as answers have them: by name, the nameless one last."""
+    return sorted(groups, key=lambda group: (group is None, group or ""))
 
 
 def _absent(aggregate: Aggregate) -> Any:

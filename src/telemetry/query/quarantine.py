@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import starmap
 
 from telemetry.query.database import Connection
+from telemetry.query.turns import collected
 
 PREVIEW_BYTES = 4096
 """Bytes of a payload that a list shows; the entry by its id has all of them."""
@@ -90,7 +92,8 @@ class Filters:
 
 async def page(connection: Connection, filters: Filters, before: int | None, limit: int) -> list[Entry]:
     """Entries, newest first, with ids below `before`; payloads are cut off after `PREVIEW_BYTES`."""
-    return [Entry(*row) for row in await connection.fetch(_PAGE, *filters.values, before, limit)]
+    rows = await connection.fetch(_PAGE, *filters.values, before, limit)
+    return await collected(starmap(Entry, rows))
 
 
 async def entry(connection: Connection, number: int) -> Entry | None:

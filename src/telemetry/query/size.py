@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from telemetry.errors import InvalidQuery
 from telemetry.query.calendar import WINDOWS, bucket_edges
 from telemetry.query.durations import DURATIONS
+from telemetry.query.edges import Edges
 from telemetry.query.question import Fill, Question
 
 MAX_BUCKETS = 1_000_000
 """The edges of all buckets are kept in memory, also for an answer that is read part by part."""
 MANY = 20_000
-"""Buckets from which on their edges are laid beside the event loop, which every other question needs, too."""
+"""Edges from which on work on them is done beside the event loop, which every other question needs, too."""
 REACHING = (Fill.LOCF, Fill.LINEAR)
 """What fills from other buckets."""
+Made = TypeVar("Made")
 
 _LEAST = timedelta(microseconds=1)
 
@@ -72,12 +77,15 @@ class Limits:
             )
 
 
-async def laid_edges(question: Question) -> list[datetime]:
+async def laid_edges(question: Question) -> Edges:
     """The edges of a question's buckets."""
-    asked = question.window, question.start, question.end, question.zone
-    if (question.end - question.start) / question.window.nominal < MANY:
-        return bucket_edges(*asked)
-    return await asyncio.to_thread(bucket_edges, *asked)
+    make = partial(bucket_edges, question.window, question.start, question.end, question.zone)
+    return await aside(make, int((question.end - question.start) / question.window.nominal))
+
+
+async def aside(make: Callable[[], Made], edges: int) -> Made:
+    """What is made of so many edges, beside the event loop where they are many."""
+    return make() if edges < MANY else await asyncio.to_thread(make)
 
 
 def outer_edge(question: Question, furthest: datetime) -> datetime:

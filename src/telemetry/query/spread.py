@@ -9,20 +9,18 @@ values, as `percentile_cont` has them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from telemetry.query.aggregates import Aggregate, Family
+from telemetry.query.edges import Edges
 from telemetry.query.plan import Segment
 from telemetry.query.question import Question
 from telemetry.query.sql import Statement, grouping, identifier, ordered, scanned
 
 
-def spread_statement(
-    question: Question, edges: Sequence[datetime], device_keys: Sequence[int] | None, limit: int
-) -> Statement:
+def spread_statement(question: Question, edges: Edges, device_keys: Sequence[int] | None, limit: int) -> Statement:
     """The aggregates of the family `spread`, metric by metric in order; see `sql.ordered` for the rows' form."""
     statement = Statement()
-    placed = statement.add(list(edges), "timestamptz[]")
+    placed = statement.add_edges(edges)
     keys = None if device_keys is None else statement.add(list(device_keys), "int[]")
     segment = Segment("readings", ((question.start, question.end),))
     at, relation, conditions = scanned(statement, question.domain.name, segment, keys)

@@ -25,10 +25,10 @@ the very instant is the new one's; what that one had counted by then is counted 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 from telemetry.domains import Kind, Metric
 from telemetry.query.aggregates import Aggregate, Combine, Family
+from telemetry.query.edges import Edges, single
 from telemetry.query.history import REACH, History
 from telemetry.query.question import Question, Reset
 from telemetry.query.sql import Statement, grouping, ordered
@@ -46,7 +46,7 @@ def rolled_over(before: float, after: float) -> bool:
 
 def steps_statement(
     history: History,
-    edges: Sequence[datetime],
+    edges: Edges,
     limit: int,
 ) -> Statement:
     """The aggregates of a metric that belong to the families `change` and `time`; see `sql.ordered` for the form.
@@ -58,8 +58,8 @@ def steps_statement(
     """
     statement, question, metric = Statement(), history.question, history.metric
     # A bucket that the range cuts is asked about as far as the range goes.
-    clipped = [question.start, *edges[1:-1], question.end]
-    placed = statement.add(clipped, "timestamptz[]")
+    clipped = Edges([single(question.start), *edges.cut(1, len(edges) - 1), single(question.end)])
+    placed = statement.add_edges(clipped)
     points = history.expressions(statement)
     aggregates = question.chosen(Family.CHANGE, Family.TIME)[metric.name]
     match metric.kind:

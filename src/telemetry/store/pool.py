@@ -38,6 +38,11 @@ _CLIENT_OPTIONS = (
     # What was sent and is not confirmed ends the connection after so many ms, and not after a quarter of an hour.
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),
 )
+_QUESTION_OPTIONS = (
+    # Bytes of an answer that wait for us. Where more wait than uvloop reads at once (256,000), it goes on reading up
+    # to 32 times, and everybody else waits while they become rows. Linux doubles the figure.
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, 120_000),
+)
 _CLOSE_WITHIN_S = 2.0
 
 
@@ -109,18 +114,29 @@ async def create_pool(
         timeout=settings.database.connect_timeout.total_seconds(),
         command_timeout=answer_within_s,
         server_settings=_SERVER_SETTINGS | QUESTIONS | {"application_name": f"{APPLICATION} {purpose}".strip()},
-        init=_notice_death,
+        init=_prepare_to_ask,
         reset=_reset,
     )
 
 
+async def _prepare_to_ask(opened: asyncpg.Connection) -> None:
+    await _notice_death(opened)
+    for option in _QUESTION_OPTIONS:
+        _socket(opened).setsockopt(*option)
+
+
 async def _notice_death(opened: asyncpg.Connection) -> None:
     """Has the kernel end the connection within a minute when the server's host or the network is gone."""
-    # asyncpg has no option for it and shows the socket to nobody.
-    end = opened._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+    end = _socket(opened)
     if end.family != socket.AF_UNIX:
         for option in _CLIENT_OPTIONS:
             end.setsockopt(*option)
+
+
+def _socket(opened: asyncpg.Connection) -> socket.socket:
+    # asyncpg has no option for it and shows the socket to nobody.
+    end: socket.socket = opened._transport.get_extra_info("socket")  # type: ignore[attr-defined]
+    return end
 
 
 async def _reset(connection: asyncpg.Connection) -> None:

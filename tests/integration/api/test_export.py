@@ -90,11 +90,11 @@ async def test_stream_that_breaks_off_does_not_look_complete(
         fetch = parts.fetch
         left = [2]
 
-        async def broken(rest: Any) -> list[asyncpg.Record]:
+        async def broken(rest: Any, size: int) -> list[asyncpg.Record]:
             left[0] -= 1
             if left[0] < 0:
                 raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
-            return await fetch(rest)
+            return await fetch(rest, size)
 
         monkeypatch.setattr(parts, "fetch", broken)
         with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
@@ -109,7 +109,7 @@ async def test_client_that_leaves_a_stream_leaves_no_question_behind(
 ) -> None:
     reached = asyncio.Event()
 
-    async def slow(rest: Any) -> list[asyncpg.Record]:
+    async def slow(rest: Any, size: int) -> list[asyncpg.Record]:
         reached.set()
         await asyncio.sleep(60)
         raise AssertionError
@@ -133,8 +133,8 @@ async def test_client_that_takes_nothing_is_left(address: str, app: FastAPI, mon
     first: list[asyncpg.Record] = []
     fetch = parts.fetch
 
-    async def endless(rest: Any) -> list[asyncpg.Record]:
-        first[:] = first or await fetch(rest)
+    async def endless(rest: Any, size: int) -> list[asyncpg.Record]:
+        first[:] = first or await fetch(rest, size)
         return first
 
     monkeypatch.setattr(parts, "fetch", endless)
@@ -204,8 +204,8 @@ def endless(fetch: Any) -> Any:
     """Reads the first part again and again, so that an answer has no end."""
     first: list[asyncpg.Record] = []
 
-    async def again(rest: Any) -> list[asyncpg.Record]:
-        first[:] = first or await fetch(rest)
+    async def again(rest: Any, size: int) -> list[asyncpg.Record]:
+        first[:] = first or await fetch(rest, size)
         await asyncio.sleep(0.01)  # the client runs in this process, too
         return first
 

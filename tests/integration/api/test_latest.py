@@ -112,3 +112,30 @@ async def test_page_searches_from_where_the_first_one_did_whatever_time_it_is(
     second = (await client.get("/v1/lighting/latest", params=moved)).json()
     assert [row["values"]["power_w"]["value"] for row in first["data"] + second["data"]] == [1.0] * 4
     assert second["meta"]["since"] == first["meta"]["since"]
+
+
+@pytest.mark.asyncio
+async def test_latest_of_more_devices_than_are_looked_up_at_a_time(
+    client: httpx.AsyncClient, city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = city.devices
+    await city.add([Row(age(minutes=2), device, {"lamp_on": True}) for device in city.devices])
+    await city.add([Row(age(minutes=1), device, {"power_w": 1.0}) for device in others])
+    whole = await ask(client)
+    assert set(whole[first.device_id]["values"]) == {"lamp_on"}
+    assert all(set(whole[device.device_id]["values"]) == {"power_w", "lamp_on"} for device in others)
+    for size in (1, 2, 3, 4):
+        monkeypatch.setattr("telemetry.query.latest.BLOCK", size)
+        found = await ask(client)
+        assert list(found) == list(whole)
+        for name, row in found.items():
+            assert row["values"].keys() == whole[name]["values"].keys()
+            assert row["time"] == whole[name]["time"]
+        answer = (await client.get("/v1/lighting/latest", params={"limit": 3})).json()
+        assert [row["device_id"] for row in answer["data"]] == ["lamp-1", "lamp-2", "lamp-3"]
+        assert answer["meta"]["next"] is not None
+        answer = (await client.get("/v1/lighting/latest", params={"zone": "North"})).json()
+        assert [row["device_id"] for row in answer["data"]] == ["lamp-1", "lamp-2"]
+    answer = (await client.get("/v1/waste/latest")).json()
+    assert answer["data"] == []
+    assert answer["meta"]["next"] is None

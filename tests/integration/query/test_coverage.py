@@ -147,7 +147,7 @@ async def test_coverage_is_that_of_its_definition(
             zone=chance.choice(((), ("North", "South"))),
         )
         series = await ask(connection, asked)
-        wanted = expected(city.rows, asked, series.plan.edges)
+        wanted = expected(city.rows, asked, [*series.plan.edges])
         found = await covered(connection, asked)
         for key, value in found.items():
             assert value == pytest.approx(wanted.get(key)), (key, asked)

@@ -15,6 +15,7 @@ from telemetry.api.dialects import Dialect
 from telemetry.api.encoding import json_rows
 from telemetry.domains import load_domains
 from telemetry.query.calendar import bucket_edges
+from telemetry.query.columns import Columns
 from telemetry.query.coverage import Expected
 from telemetry.query.plan import Plan
 from telemetry.query.question import Asked, understand
@@ -43,7 +44,7 @@ def an_answer(by: str, groups: list[Any], agg: tuple[str, ...], fleets: bool) ->
             rows.append((bucket, group, interval, *first, *second))
     expected = Expected([3600.0] * 4, {("active_power_w", group): FLEET for group in groups} if fleets else {})
     scope = Scope(NOW, None, "Europe/Paris", (), None, len(groups))
-    return Series(Plan(question, edges, (), ()), expected, scope, cast(Any, rows))
+    return Series(Plan(question, edges, (), ()), expected, scope, Columns.of_many(cast(Any, rows)))
 
 
 @pytest.mark.parametrize("agg", [("avg",), ("avg", "min", "count", "last")])

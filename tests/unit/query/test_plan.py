@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from telemetry.domains import load_domains
 from telemetry.query.calendar import bucket_edges
-from telemetry.query.plan import MAX_SEGMENTS, Plan, Segment, make_plan
+from telemetry.query.plan import MAX_SEGMENTS, Plan, Relation, Segment, make_plan
 from telemetry.query.question import Asked, understand
 from telemetry.spans import joined, without
 
@@ -157,3 +157,26 @@ def test_spans_cover_the_range_exactly_once_and_no_bucket_edge_cuts_a_cell(
         if segment.relation != "readings":
             late_here = [each for each in quarters for begin, end in segment.spans if begin <= each < end]
             assert late_here == []
+
+
+@pytest.mark.parametrize(
+    ("window", "more", "relations"),
+    [
+        ("15m", {}, {"15m"}),
+        ("1h", {}, {"1h"}),
+        ("1d", {}, {"1d"}),
+        ("30m", {}, set()),
+        ("1w", {}, set()),
+        # Buckets begin a quarter before the hours of UTC.
+        ("1h", {"tz": "Asia/Kathmandu"}, set()),
+        ("15m", {"tz": "Asia/Kathmandu"}, {"15m"}),
+        # The clocks go back: the hour that they repeat is two buckets, the three hours around it are one of four.
+        ("1h", {"start": "2026-10-24T12:00:00Z"}, {"1h"}),
+        ("3h", {"start": "2026-10-24T12:00:00Z"}, set()),
+    ],
+)
+def test_buckets_are_cells_where_each_is_one(window: str, more: dict[str, str], relations: set[str]) -> None:
+    asked = {"start": "2026-11-20T10:50:00Z", "end": "2026-11-23T00:10:00Z", "window": window} | more
+    found = plan(**asked)
+    every: tuple[Relation, ...] = ("readings", "15m", "1h", "1d")
+    assert {each for each in every if found.has_buckets_of(each)} == relations
