@@ -1,0 +1,131 @@
+"""Where settings come from: the file, `TELEMETRY_…` variables, flags; and what is said where they are wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
+
+from telemetry.errors import ConfigurationError
+from telemetry.settings.whole import PREFIX, Settings
+
+SEARCHED = (Path("config/telemetry.yaml"), Path("/etc/telemetry/telemetry.yaml"))
+"""Where the settings file is looked for when neither `--config` nor `TELEMETRY_CONFIG` names one."""
+
+
+def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Reads the file, the variables and the overrides, in rising order of precedence.
+
+    Args:
+        config: the settings file; otherwise `TELEMETRY_CONFIG`, then the searched places; none at all is fine.
+        overrides: dotted names to values, as flags give them (`{"mqtt.port": 1884}`).
+
+    Raises:
+        ConfigurationError: the file is missing or not YAML, or a value is wrong; every fault is named.
+    """
+    path = settings_path(config)
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            assert isinstance(env_settings, EnvSettingsSource)
+            env_settings.env_vars = _variables()
+            return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, path)
+
+    try:
+        return Loaded(**_nested(overrides or {}))
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+    except SettingsError as error:
+        raise ConfigurationError(f"a TELEMETRY_ variable cannot be read: {error}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+        raise ConfigurationError(f"cannot read the settings file {path}: {error}") from error
+
+
+def settings_path(config: Path | None = None) -> Path | None:
+    """The settings file that `load_settings` reads, or None."""
+    variable = f"{PREFIX}CONFIG"
+    named = config or (Path(os.environ[variable]) if os.environ.get(variable) else None)
+    if named is not None and not named.is_file():
+        raise ConfigurationError(f"the settings file {named} does not exist; --config or {variable} named it")
+    return named or next((path for path in SEARCHED if path.is_file()), None)
+
+
+def _variables() -> dict[str, str | None]:
+    """The variables as pydantic-settings wants them, `…_FILE` replaced by the content of the file that it names.
+
+    A variable that names no setting is refused: a misspelt one would otherwise be ignored without a word.
+    """
+    found: dict[str, str | None] = {}
+    for variable, value in sorted(os.environ.items()):
+        if not variable.startswith(PREFIX) or variable == f"{PREFIX}CONFIG" or variable.startswith(f"{PREFIX}TEST_"):
+            continue
+        name = variable
+        if name.endswith("_FILE") and not _is_setting(name):
+            name, value = name.removesuffix("_FILE"), _read_secret(variable, value)
+        if not _is_setting(name):
+            raise ConfigurationError(f"{variable} names no setting; `telemetry config show` lists them all")
+        found[name.lower()] = value
+    return found
+
+
+def _is_setting(name: str) -> bool:
+    model: type[BaseModel] = Settings
+    *sections, last = name.removeprefix(PREFIX).lower().split("__")
+    for section in sections:
+        field = model.model_fields.get(section)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return False
+        model = field.annotation
+    return last in model.model_fields
+
+
+def _read_secret(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"{variable}: cannot read {path}: {error.strerror}") from error
+
+
+def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in dotted.items():
+        *sections, last = name.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[last] = value
+    return tree
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors(include_url=False):
+        name = ".".join(str(part) for part in fault["loc"]) or "settings"
+        said = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{name}: there is no such setting; `telemetry config show` lists them all")
+        elif any(secret in name for secret in ("password", "url")):
+            lines.append(f"{name}: {said}")
+        else:
+            given = f" (given: {fault['input']!r})" if fault["loc"] else ""
+            lines.append(f"{name}: {said}{given}")
+    return "\n".join(lines)
