@@ -33,7 +33,7 @@ async def parts(found: Series) -> AsyncIterator[Series]:
         while rows := await fetch(found.rest, size):
             read += len(rows)
             if found.limit is not None and read >= found.limit:
-                raise too_large(f"{read:,} rows or more", found.limit - 1)
+                raise too_large(f"{read:,} rows or more", read, found.limit - 1)
             yield replace(found, rows=Columns.of_many(rows), rest=None)
 
 

@@ -213,7 +213,7 @@ class _Answering:
 
     def _refuse_too_many(self, rows: Sized) -> None:
         if len(rows) >= self._limit:
-            raise too_large(f"more than {self.max_values:,} values", self.max_values)
+            raise too_large(f"more than {self.max_values:,} values", self.max_values + 1, self.max_values)
 
     async def _add_others(self, merged: Merged) -> None:
         question, keys = self.plan.question, self.scope.device_keys
@@ -248,7 +248,8 @@ class _Answering:
             filling.add_outside(part)
         filling.add_groups(named)
         if len(filling) >= self._limit * len(self.plan.question.metrics):
-            raise too_large(f"{len(filling):,} rows", self.max_values)
+            values = len(filling) * self.plan.question.values_per_bucket // len(self.plan.question.metrics)
+            raise too_large(f"{values:,} values", values, self.max_values)
         return await collected(filling.points())
 
     async def _outside(self) -> list[tuple[datetime, Point]]:

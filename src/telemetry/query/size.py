@@ -9,9 +9,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from telemetry.errors import InvalidQuery
-from telemetry.query.calendar import WINDOWS, bucket_edges
-from telemetry.query.durations import DURATIONS
+from telemetry.errors import TooLarge
+from telemetry.query.calendar import bucket_edges
 from telemetry.query.edges import Edges
 from telemetry.query.question import Fill, Question
 
@@ -42,24 +41,26 @@ class Limits:
         """Refuses before the edges are laid: a second's windows of a century would not fit into memory.
 
         Raises:
-            InvalidQuery: already one group would have too many values, or there are too many buckets.
+            TooLarge: already one group would have too many values, or there are too many buckets.
         """
         least = int((question.end - question.start) / question.window.nominal)
-        if least * question.values_per_bucket > self.values:
-            raise too_large(f"at least {least * question.values_per_bucket:,} values", self.values)
+        values = least * question.values_per_bucket
+        if values > self.values:
+            raise too_large(f"at least {values:,} values", values, self.values)
         if least > MAX_BUCKETS:
-            raise too_large(f"at least {least:,} buckets", MAX_BUCKETS)
+            raise too_large(f"at least {least:,} buckets", least, MAX_BUCKETS)
         self._check_reach(question, 1)
 
     def check_values(self, question: Question, buckets: int, groups: int) -> None:
         """Refuses what the buckets and groups together would have.
 
         Raises:
-            InvalidQuery: too many values.
+            TooLarge: too many values.
         """
         series = groups * question.values_per_bucket
-        if buckets * series > self.values:
-            raise too_large(f"up to {buckets * series:,} values ({buckets:,} buckets x {series:,} series)", self.values)
+        values = buckets * series
+        if values > self.values:
+            raise too_large(f"up to {values:,} values ({buckets:,} buckets x {series:,} series)", values, self.values)
         self._check_reach(question, groups)
 
     def _check_reach(self, question: Question, groups: int) -> None:
@@ -67,13 +68,14 @@ class Limits:
             return
         buckets, series = int(question.max_gap / question.window.nominal), groups * question.values_per_bucket
         if buckets * series > self.reached:
-            raise InvalidQuery(
+            raise TooLarge(
                 "max_gap",
                 f"{buckets:,} buckets",
                 f"up to {buckets * series:,} values ({buckets:,} buckets before the range x {series:,} series) would "
                 f"be looked at, and {self.reached:,} are allowed; ask for a shorter one, a wider window, fewer metrics "
                 "and aggregates, or fewer devices",
-                DURATIONS,
+                buckets * series,
+                self.reached,
             )
 
 
@@ -95,12 +97,13 @@ def outer_edge(question: Question, furthest: datetime) -> datetime:
     return bucket_edges(question.window, furthest - _LEAST, furthest, question.zone)[-1]
 
 
-def too_large(size: str, most: int) -> InvalidQuery:
-    """An answer of that size is refused."""
-    return InvalidQuery(
+def too_large(size: str, estimate: int, most: int) -> TooLarge:
+    """An answer of that size, in words and as a figure, is refused."""
+    return TooLarge(
         "window",
         size,
         f"the answer would have {size}, and {most:,} are allowed; ask for a wider window, a shorter range, "
         "fewer metrics and aggregates, or fewer devices",
-        WINDOWS,
+        estimate,
+        most,
     )

@@ -75,6 +75,15 @@ async def test_what_is_neither_true_nor_false_is_told_what_is(client: httpx.Asyn
     assert (answer.status_code, answer.json()["allowed"]) == (422, ["true", "false"]), answer.text
 
 
+@pytest.mark.asyncio
+async def test_answer_that_is_too_large_is_refused_with_its_figure(client: httpx.AsyncClient) -> None:
+    asked = {"metric": "power_w", "window": "1s", "start": "2000-01-01T00:00:00Z", "end": "2001-01-01T00:00:00Z"}
+    problem = (await client.get("/v1/lighting/series", params=asked)).json()
+    assert (problem["status"], problem["type"]) == (422, "urn:telemetry:problem:too-large")
+    assert (problem["parameter"], problem["estimate"]) == ("window", 366 * 24 * 3600)
+    assert problem["estimate"] > problem["limit"] > 0
+
+
 def strict(answer: bytes) -> dict[str, Any]:
     """What any reader of JSON understands of it."""
 

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from telemetry.domains import load_domains
-from telemetry.errors import InvalidQuery
+from telemetry.errors import TooLarge
 from telemetry.query.database import snapshot
 from telemetry.query.parts import parts
 from telemetry.query.question import Asked, understand
@@ -39,13 +39,13 @@ async def test_stream_has_its_own_limit_from_the_first_check_to_the_last_row(con
     quarters = [NOON + timedelta(minutes=15 * number) for number in range(8)]
     await city.add(Row(at, LAMP, {"power_w": 1.0}) for at in quarters)
     assert await rows(connection, (4, 8)) == 8
-    with pytest.raises(InvalidQuery, match="8 values, and 7 are allowed"):
+    with pytest.raises(TooLarge, match="8 values, and 7 are allowed"):
         await rows(connection, (4, 7))
-    with pytest.raises(InvalidQuery, match="8 values, and 4 are allowed"):
+    with pytest.raises(TooLarge, match="8 values, and 4 are allowed"):
         await rows(connection, (4, 8), fill="null")
     # A device that is at home elsewhere was not counted beforehand.
     await city.add(Row(at, GUEST, {"power_w": 2.0}) for at in quarters)
     assert await rows(connection, (4, 16)) == 16
     for most in (2, 8, 15):
-        with pytest.raises(InvalidQuery, match="are allowed"):
+        with pytest.raises(TooLarge, match="are allowed"):
             await rows(connection, (4, most))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from telemetry.domains import load_domains
-from telemetry.errors import InvalidQuery
+from telemetry.errors import TooLarge
 from telemetry.query.calendar import bucket_edges
 from telemetry.query.question import Asked, Question, understand
 from telemetry.query.size import MANY, Limits, laid_edges, outer_edge
@@ -41,13 +41,13 @@ def test_answer_within_the_limits_is_not_refused() -> None:
     ],
 )
 def test_larger_answer_is_refused_before_an_edge_is_laid(asked: dict[str, Any], parameter: str, part: str) -> None:
-    with pytest.raises(InvalidQuery, match=part) as refusal:
+    with pytest.raises(TooLarge, match=part) as refusal:
         LIMITS.check_buckets(ask(window="1s", **asked))
     assert refusal.value.parameter == parameter
 
 
 def test_reach_counts_for_every_group() -> None:
-    with pytest.raises(InvalidQuery, match="x 12 series"):
+    with pytest.raises(TooLarge, match="x 12 series"):
         LIMITS.check_values(ask(window="1m", fill="locf", max_gap="30d"), 1_440, 12)
 
 
