@@ -104,8 +104,9 @@ def page(figures: list[Figure], circumstances: str, command: str, past: Past) ->
         f"{circumstances}.\n\n"
         f"Written by `{command}`: {past.meters:,} meters, {past.days} days, {past.rows:,} readings. Database,\n"
         "service, broker and clients share the machine: read the ratios rather than the times. Figures are medians;\n"
-        "what is compared was measured by turns. The same SQL is what the service sends for the rows, by asyncpg on a\n"
-        "kept connection, with plans made anew or kept, whichever was faster.\n\n"
+        "what is compared was measured by turns. The same SQL is what the service sends for the rows (one row of\n"
+        "columns), or the same with a record for each row, by asyncpg on a kept connection, plans made anew or kept,\n"
+        "whichever was faster.\n\n"
         f"{markdown(figures)}"
     )
 

@@ -10,7 +10,7 @@ import asyncpg
 
 from telemetry.domains import load_domains
 from telemetry.query.calendar import bucket_edges
-from telemetry.query.partials import columns_statement
+from telemetry.query.partials import columns_statement, rows_statement
 from telemetry.query.plan import make_plan
 from telemetry.query.question import Asked, understand
 from telemetry.query.scope import find_scope
@@ -64,10 +64,11 @@ def asks(past: Past) -> list[Ask]:
     ]
 
 
-async def same_sql(database: asyncpg.Connection, ask: Ask, past: Past) -> Statement:
-    """The statement that the service makes of a question."""
+async def same_sql(database: asyncpg.Connection, ask: Ask, past: Past) -> tuple[Statement, Statement]:
+    """The statement that the service makes of a question, and the same with a record for each row, as anybody asks."""
     question = understand(load_domains()[DOMAIN], Asked(**ask.parameters(past)), ZONE, datetime.now(UTC))
     scope = await find_scope(database, question, _MARGIN)
     edges = bucket_edges(question.window, question.start, question.end, question.zone)
     plan = make_plan(question, edges, scope.late, scope.city_zone)
-    return columns_statement(plan, scope.device_keys, 500_001)
+    columns, rows = (make(plan, scope.device_keys, 500_001) for make in (columns_statement, rows_statement))
+    return columns, rows

@@ -196,8 +196,8 @@ class _Answering:
     async def _columns(self) -> Columns:
         make = partial(columns_statement, self.plan, self.scope.device_keys, self._limit)
         statement = await aside(make, len(self.plan.edges))
-        row = await self.connection.fetchrow(statement.text, *statement.values)
-        assert row is not None
+        # Not `fetchrow`: it asks for one row at the most, and such a statement has no parallel workers.
+        (row,) = await self.connection.fetch(statement.text, *statement.values)
         columns = Columns.of_one(row)
         self._refuse_too_many(columns)
         return columns
