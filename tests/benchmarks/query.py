@@ -125,7 +125,8 @@ def main() -> None:
         sys.exit(f"the benchmark could not go on: {error}")
     show(Report(figures), circumstances)
     if given.write:
-        command = f'make bench-query ARGS="{" ".join(sys.argv[1:])}"'
+        told = ["FOLDER" if each == str(given.keep) else each for each in sys.argv[1:]]
+        command = f'make bench-query ARGS="{" ".join(told)}"'
         PAGE.parent.mkdir(parents=True, exist_ok=True)
         PAGE.write_text(page(figures, circumstances, command, Past(given.meters, given.days)))
     if any(each.met is False for each in figures if each.target == "≤ 0"):
