@@ -14,7 +14,8 @@ help: ## List the targets
 setup: $(RUN) ## Install what running needs: .venv with the locked dependencies, Mosquitto
 	@scripts/system-packages mosquitto mosquitto_pub:mosquitto-clients
 
-setup-dev: setup $(DEV) ## Install what checking and testing need on top
+setup-dev: setup $(DEV) ## Install what checking and testing need on top; without a browser the tests of its page are skipped
+	-@scripts/system-packages chromium
 
 demo: setup ## Run everything embedded: database, broker, simulated city, API (ARGS)
 	@$(BIN)/telemetry demo $(ARGS)
