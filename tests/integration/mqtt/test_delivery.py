@@ -109,6 +109,8 @@ async def test_broker_restarted_in_order_loses_nothing(mosquitto_factory: Mosqui
         listener.subscriber.settle(0, 20)
         await asyncio.sleep(0.2)
         await asyncio.to_thread(broker.stop)
+        # An acknowledgement counts once it is written: before the end of the stream is read, it still could be.
+        await until(lambda: not listener.subscriber.stats.connected)
         listener.subscriber.settle(20, 50)
         await asyncio.to_thread(broker.start)
         await listener.connected(times=2)
