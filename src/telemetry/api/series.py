@@ -24,11 +24,11 @@ from telemetry.api.service import TheDomain, TheService, UntilSent
 from telemetry.api.tables import table_body
 from telemetry.domains import Metric
 from telemetry.query.aggregates import Aggregate, Family
+from telemetry.query.answering import Streaming, answer
 from telemetry.query.instants import format_instant
-from telemetry.query.parts import parts
 from telemetry.query.plan import Plan
 from telemetry.query.question import Asked, Question, understand
-from telemetry.query.series import Series, Streaming, answer
+from telemetry.query.series import Series
 from telemetry.query.turns import portions
 from telemetry.spans import Span
 
@@ -255,7 +255,7 @@ async def _response(
 
 async def _encoded(found: Series, encode: Callable[[Series], Iterator[Any]]) -> AsyncIterator[Any]:
     """The rows of an answer, a portion at a time; others have their turn in between."""
-    async for part in parts(found):
+    async for part in found.parts():
         async for (each,) in portions(encode(part), 1):
             yield each
 

@@ -41,8 +41,8 @@ class SeriesMeta:
         as_of: instant of the answer; `changes(since=as_of)` tells what changed after it.
         closed_until: buckets that end at or before it are closed; None as long as nothing is.
         settled_until: of aggregates that look from one reading to the next: no reading that comes in time changes
-            buckets that end at or before it. Before `start` where a device is silent since then; None where no device
-            has two readings, and for other aggregates.
+            buckets that end at or before it. Before `start` where a device is silent since then; None for other
+            aggregates.
         complete_from: before it, what lasts from readings before the range may be missing, for these are not kept any
             more; None where nothing is missing.
         plan, rows_read: with `explain=True`, what was read from where, and about how many rows.

@@ -24,7 +24,8 @@ from telemetry.query.sql import Statement, identifier, scanned
 from telemetry.spans import QUARTER, Span
 
 REACH = timedelta(days=31)
-"""How long a state or a gauge lasts at the most, and how far around a range its neighbours are looked for."""
+"""How long a state or a gauge lasts where the question does not say it (`max_gap`); its neighbours around a range are
+looked for as far away."""
 
 EVER = LATEST - EARLIEST
 """How far the neighbours of a counter are looked for: what it gained was gained, however long it was silent."""
@@ -63,7 +64,11 @@ def reach(question: Question) -> timedelta:
     """How far around its range a question looks for readings."""
     if question.chosen(Family.CHANGE):
         return EVER
-    return REACH if question.chosen(Family.TIME) else timedelta(0)
+    return _lasting(question) if question.chosen(Family.TIME) else timedelta(0)
+
+
+def _lasting(question: Question) -> timedelta:
+    return max(REACH, question.max_gap or REACH)
 
 
 def _gone(scope: Scope) -> Span | None:
@@ -105,7 +110,7 @@ class History:
 
     @property
     def _reach(self) -> timedelta:
-        return EVER if self.metric.kind is Kind.COUNTER else REACH
+        return EVER if self.metric.kind is Kind.COUNTER else _lasting(self.question)
 
     def _relation(self, name: str) -> str:
         return identifier(f"{self.question.domain.name}_{name}")

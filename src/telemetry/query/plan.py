@@ -91,6 +91,14 @@ class Plan:
         relations = dict.fromkeys(segment.relation for segment in self.segments)
         return "+".join(f"{self.question.domain.name}_{relation}" for relation in relations)
 
+    def part(self, first: int, end: int) -> Plan:
+        """The plan of the buckets from one position up to another; they are read from where this one reads them."""
+        whole, edges = self.question, Edges(self.edges.cut(first, end + 1))
+        # The outermost buckets may reach beyond the range.
+        span = max(whole.start, edges[0]), min(whole.end, edges[-1])
+        segments, changes = (tuple(_within(each, span)) for each in (self.segments, self.changes))
+        return Plan(replace(whole, start=span[0], end=span[1]), edges, segments, changes)
+
     def has_buckets_of(self, relation: Relation) -> bool:
         """Whether each bucket is one cell of a relation, so that a device has one row in it."""
         if relation == "1d":
@@ -148,6 +156,14 @@ def _cut(
         remaining = without(remaining, found)
     before = [(question.start, first)] if question.start < first else []
     return segments + _segments("readings", joined([*before, *remaining]))
+
+
+def _within(segments: Iterable[Segment], span: Span) -> Iterator[Segment]:
+    """What they read of a span."""
+    for segment in segments:
+        cut = ((max(start, span[0]), min(end, span[1])) for start, end in segment.spans)
+        if spans := tuple(each for each in cut if each[0] < each[1]):
+            yield replace(segment, spans=spans)
 
 
 def _of_counters(segment: Segment) -> Segment:

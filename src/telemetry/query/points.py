@@ -71,12 +71,14 @@ class Merged:
     """Gathers what several statements say about the same buckets and groups.
 
     Attributes:
-        known: up to where no reading to come can change the steps of any device; None where there are none.
+        before: buckets of the answer that lie before those that the statements count from 1.
+        known: by metric, up to where no reading to come can change the steps of any device; absent where there is none.
     """
 
     question: Question
+    before: int = 0
     intervals: dict[Group, float | None] = field(default_factory=dict)
-    known: datetime | None = None
+    known: dict[str, datetime] = field(default_factory=dict)
     _cells: dict[int, dict[Group, dict[int, _Cell]]] = field(default_factory=dict)
 
     def add_rows(self, rows: Columns) -> None:
@@ -112,7 +114,7 @@ class Merged:
                 cell.values |= _states(metric, aggregates, json.loads(row["seconds"]), json.loads(row["share"]))
             else:
                 cell.values |= {each.name: value for each, value in zip(aggregates, row[3:], strict=False)}
-                self.known = min(self.known or row["known"], row["known"])
+                self.known[metric.name] = row["known"]
             if metric.kind is Kind.COUNTER:
                 cell.quality = QUALITIES[row["quality"]]
 
@@ -135,7 +137,7 @@ class Merged:
     def _cell(self, row: Sequence[Any] | asyncpg.Record, position: int) -> _Cell:
         group = None if self.question.by is By.NONE else row[1]
         self.intervals[group] = row[2]
-        cells = self._cells.setdefault(row[0], {}).setdefault(group, {})
+        cells = self._cells.setdefault(self.before + row[0], {}).setdefault(group, {})
         return cells.setdefault(position, _Cell())
 
 

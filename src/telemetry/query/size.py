@@ -31,11 +31,11 @@ class Limits:
 
     Attributes:
         values: of the buckets in the range.
-        reached: values of the buckets outside of it that reach into it, which are read into memory.
+        in_memory: values of the buckets outside of it that reach into it; of one bucket, where it is merged by itself.
     """
 
     values: int
-    reached: int
+    in_memory: int
 
     def check_buckets(self, question: Question) -> None:
         """Refuses before the edges are laid: a second's windows of a century would not fit into memory.
@@ -63,19 +63,29 @@ class Limits:
             raise too_large(f"up to {values:,} values ({buckets:,} buckets x {series:,} series)", values, self.values)
         self._check_reach(question, groups)
 
+    def check_bucket(self, question: Question, groups: int) -> None:
+        """Refuses what one bucket would have, of an answer that is made a stretch of buckets at a time.
+
+        Raises:
+            TooLarge: too many values.
+        """
+        values = groups * question.values_per_bucket
+        if values > self.in_memory:
+            raise too_large(f"up to {values:,} values in each bucket", values, self.in_memory)
+
     def _check_reach(self, question: Question, groups: int) -> None:
         if question.max_gap is None or question.fill not in REACHING:
             return
         buckets, series = int(question.max_gap / question.window.nominal), groups * question.values_per_bucket
-        if buckets * series > self.reached:
+        if buckets * series > self.in_memory:
             raise TooLarge(
                 "max_gap",
                 f"{buckets:,} buckets",
                 f"up to {buckets * series:,} values ({buckets:,} buckets before the range x {series:,} series) would "
-                f"be looked at, and {self.reached:,} are allowed; ask for a shorter one, a wider window, fewer metrics "
-                "and aggregates, or fewer devices",
+                f"be looked at, and {self.in_memory:,} are allowed; ask for a shorter one, a wider window, fewer "
+                "metrics and aggregates, or fewer devices",
                 buckets * series,
-                self.reached,
+                self.in_memory,
             )
 
 

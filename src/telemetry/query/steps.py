@@ -6,8 +6,9 @@ to the range, and the ranges of a year to the year:
 - a gauge moves on a straight line from one reading to the next;
 - a state holds until the next reading, at the latest until now.
 The steps into and out of the range are taken in: the reading before it and the one after it are looked for, those of
-gauges and states up to `REACH` away, those of counters wherever they are. They are found by the daily roll-up, and in
-raw rows alone where it may not show them yet.
+gauges and states as far away as they may last, those of counters wherever they are. They are found by the daily
+roll-up, and in raw rows alone where it may not show them yet. So a bucket's value does not depend on the range that was
+asked, and a long range may be answered stretch by stretch.
 
 What happens when a counter falls (v0 to v) depends on these two readings alone, so that every range tells the same:
 by at most the share that the metric tolerates it is a glitch and the fall counts as it is, negative, for the next step
@@ -78,6 +79,15 @@ def steps_statement(
     combined = _combined(question, metric, aggregates, known)
     combined = f"WITH {points}, {_pieces(steps, piece, placed, len(clipped) - 1)} {combined}"
     return ordered(statement, question.by, combined, _columns(metric, aggregates), limit)
+
+
+def known_statement(history: History) -> Statement:
+    """One row: what `known` is in `steps_statement`, also where there is no step at all."""
+    statement = Statement()
+    points = history.expressions(statement)
+    known = _known(statement, history.question, history.metric)
+    statement.text = f"WITH {points} SELECT {known}"
+    return statement
 
 
 def _changes(metric: Metric, reset: Reset, has_swaps: bool) -> str:

@@ -164,7 +164,7 @@ class ApiSettings(Section):
     max_streamed_values: int = Field(
         5_000_000,
         ge=1,
-        description="The same for answers that the database makes row by row: aggregates of rows, nothing filled",
+        description="The same for answers that are streamed: all large ones, unless something is to be filled in",
     )
     max_page: int = Field(
         10_000, ge=1, le=100_000, description="Rows that one page of readings, devices or quarantine may have"

@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from telemetry.api import formats
 from telemetry.api.negotiation import Format
 from telemetry.demo.mosquitto import free_port
-from telemetry.query import parts
+from telemetry.query import answering
 from telemetry.settings import Settings
 from telemetry.store.devices import Device
 from tests.integration.api.test_formats import NOON
@@ -70,7 +70,7 @@ async def living(city: City) -> City:
 async def address(app: FastAPI, lamps: City, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """The address of a server in this process that streams whatever has more than ten rows."""
     monkeypatch.setattr(formats, "WHOLE", 10)
-    monkeypatch.setattr(parts, "PART", 50)
+    monkeypatch.setattr(answering, "PART", 50)
     server = uvicorn.Server(uvicorn.Config(app, port=(port := free_port()), lifespan="off", log_config=None, ws="none"))
     running = asyncio.create_task(server.serve())
     while not server.started:
@@ -87,7 +87,7 @@ async def test_stream_that_breaks_off_does_not_look_complete(
 ) -> None:
     async with httpx.AsyncClient(base_url=address) as client:
         assert (await client.get("/v1/lighting/series", params={**LARGE, "format": form})).status_code == 200
-        fetch = parts.fetch
+        fetch = answering.fetch
         left = [2]
 
         async def broken(rest: Any, size: int) -> list[asyncpg.Record]:
@@ -96,10 +96,10 @@ async def test_stream_that_breaks_off_does_not_look_complete(
                 raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
             return await fetch(rest, size)
 
-        monkeypatch.setattr(parts, "fetch", broken)
+        monkeypatch.setattr(answering, "fetch", broken)
         with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
             await client.get("/v1/lighting/series", params={**LARGE, "format": form})
-        monkeypatch.setattr(parts, "fetch", fetch)
+        monkeypatch.setattr(answering, "fetch", fetch)
     assert app.state.service.pool.get_idle_size() == app.state.service.pool.get_size() > 0
 
 
@@ -114,7 +114,7 @@ async def test_client_that_leaves_a_stream_leaves_no_question_behind(
         await asyncio.sleep(60)
         raise AssertionError
 
-    monkeypatch.setattr(parts, "fetch", slow)
+    monkeypatch.setattr(answering, "fetch", slow)
     asked = {**LARGE, "format": "arrow"}
     async with (
         httpx.AsyncClient(base_url=address) as client,
@@ -131,13 +131,13 @@ async def test_client_that_leaves_a_stream_leaves_no_question_behind(
 async def test_client_that_takes_nothing_is_left(address: str, app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "PATIENCE_S", 0.5)
     first: list[asyncpg.Record] = []
-    fetch = parts.fetch
+    fetch = answering.fetch
 
     async def endless(rest: Any, size: int) -> list[asyncpg.Record]:
         first[:] = first or await fetch(rest, size)
         return first
 
-    monkeypatch.setattr(parts, "fetch", endless)
+    monkeypatch.setattr(answering, "fetch", endless)
     port = int(address.rpartition(":")[2])
     _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
     query = str(httpx.QueryParams({**LARGE, "format": "csv"}))
@@ -156,7 +156,7 @@ async def test_client_that_takes_a_little_at_a_time_is_left_in_the_end(
     address: str, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(app, api={"stream_timeout": timedelta(seconds=1)})
-    monkeypatch.setattr(parts, "fetch", endless(parts.fetch))
+    monkeypatch.setattr(answering, "fetch", endless(answering.fetch))
     pool = app.state.service.pool
     async with httpx.AsyncClient(base_url=address) as client, asyncio.timeout(20):
         async with client.stream("GET", "/v1/lighting/series", params={**LARGE, "format": "csv"}) as answer:
@@ -171,8 +171,8 @@ async def test_streams_leave_half_of_the_connections_to_others(
     address: str, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit(app, database={"pool_size": 3})
-    fetch = parts.fetch
-    monkeypatch.setattr(parts, "fetch", endless(fetch))
+    fetch = answering.fetch
+    monkeypatch.setattr(answering, "fetch", endless(fetch))
     async with httpx.AsyncClient(base_url=address) as client, asyncio.timeout(30):
         async with client.stream("GET", "/v1/lighting/series", params=LARGE) as answer:
             assert answer.status_code == 200
@@ -182,7 +182,7 @@ async def test_streams_leave_half_of_the_connections_to_others(
             assert (
                 await client.get("/v1/lighting/series", params={**LARGE, "by": "none", "window": "1h"})
             ).status_code == 200
-        monkeypatch.setattr(parts, "fetch", fetch)
+        monkeypatch.setattr(answering, "fetch", fetch)
         while (await client.get("/v1/lighting/series", params=LARGE)).status_code != 200:
             await asyncio.sleep(0.05)
 

@@ -84,7 +84,7 @@ async def test_plain_answer_that_is_streamed_has_every_row(
     }
     wanted = (await get(client, **asked)).json()["data"]
     monkeypatch.setattr(formats, "WHOLE", 5)
-    monkeypatch.setattr("telemetry.query.parts.PART", 7)
+    monkeypatch.setattr("telemetry.query.answering.PART", 7)
     table = READERS[form](await get(client, **asked, tz="UTC", format=form))
     assert len(wanted) == 48
     assert as_json(table) == wanted

@@ -148,7 +148,7 @@ async def test_answer_is_the_same_whatever_the_portions_are(
     monkeypatch.setattr(sql, "LONG", 2)
     monkeypatch.setattr(sql, "MANY", 2)
     monkeypatch.setattr(sql, "_FEW", stretches)
-    monkeypatch.setattr("telemetry.query.series.ONE_ROW", 0)
+    monkeypatch.setattr("telemetry.query.answering.ONE_ROW", 0)
     small = (await client.get("/v1/lighting/series", params=asked)).json()["data"]
     assert len(whole) > 50
     assert small == whole

@@ -62,12 +62,8 @@ def _history(rows: Iterable[Row], device_id: str, metric: Metric, question: Ques
         if row.device.device_id == device_id and row.values.get(metric.name) is not None
     )
     inside = [each for each in every if question.start <= each[0] < question.end]
-    # What a counter gained was gained, however long it was silent; a state or a gauge lasts that long at the most.
-    within = None if metric.kind is Kind.COUNTER else REACH
-    before = [
-        each for each in every if each[0] < question.start and (within is None or each[0] >= question.start - within)
-    ]
-    after = [each for each in every if each[0] >= question.end and (within is None or each[0] < question.end + within)]
+    before = [each for each in every if each[0] < question.start]
+    after = [each for each in every if each[0] >= question.end]
     return [*before[-1:], *inside, *after[:1]]
 
 

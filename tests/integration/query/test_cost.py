@@ -12,11 +12,11 @@ import pytest
 from telemetry.domains import load_domains
 from telemetry.errors import TooLarge
 from telemetry.query.aggregates import Family
+from telemetry.query.answering import answer
 from telemetry.query.cost import Bound, Cost, Sizing
 from telemetry.query.database import snapshot
 from telemetry.query.plan import Plan
 from telemetry.query.question import Asked, Question, understand
-from telemetry.query.series import answer
 from telemetry.settings import Settings
 from telemetry.spans import Span
 from telemetry.store import devices as registry

@@ -10,10 +10,9 @@ import pytest
 
 from telemetry.domains import load_domains
 from telemetry.errors import TooLarge
+from telemetry.query.answering import Streaming, answer
 from telemetry.query.database import snapshot
-from telemetry.query.parts import parts
 from telemetry.query.question import Asked, understand
-from telemetry.query.series import Streaming, answer
 from telemetry.store.devices import Device
 from tests.integration.query.rows import City, Row
 
@@ -29,7 +28,7 @@ async def rows(connection: asyncpg.Connection, limits: tuple[int, int], **asked:
     question = understand(load_domains()["lighting"], Asked(**form), "UTC", NOON + timedelta(days=1))
     async with snapshot(connection, timedelta(seconds=30)) as reading:
         found = await answer(reading, question, limits[0], Streaming(2, limits[1]))
-        return sum([len(part.points) async for part in parts(found)])
+        return sum([len(part.points) async for part in found.parts()])
 
 
 @pytest.mark.asyncio

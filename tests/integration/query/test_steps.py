@@ -372,5 +372,21 @@ def gained_by_month(swapped: bool) -> list[float]:
     return [31 * old, 9 * old + 19 * new, 31 * new, 10 * new + 200.0]
 
 
+@pytest.mark.asyncio
+@pytest.mark.parametrize("rolled_up", [False, True])
+async def test_gauge_that_may_last_longer_than_a_month_does_so_in_every_range(
+    connection: asyncpg.Connection, settings: Settings, lighting: Domain, rolled_up: bool
+) -> None:
+    city = City(connection, "lighting", DEVICES)
+    await city.register()
+    await city.add(Row(NOON + timedelta(days=day), LAMP, {"power_w": float(day)}) for day in (-45, -5, 35))
+    if rolled_up:
+        await run_once(settings)
+    asked = {"metric": ["power_w"], "agg": ["time_avg"], "window": "1w", "now": NOON + timedelta(days=40)}
+    (point,) = (await ask(connection, question(lighting, **asked, max_gap="40d"))).points
+    assert point.values == [pytest.approx(0.5)]
+    assert not (await ask(connection, question(lighting, **asked))).points
+
+
 def test_reach_is_the_one_that_is_documented() -> None:
     assert timedelta(days=31) == REACH
