@@ -1,6 +1,6 @@
 """A large export over HTTP: how much the service's memory grows, in every form, on both engines.
 
-    python -m tests.benchmarks.export [--devices 1000] [--minutes 1000] [--form arrow]
+    python -m tests.benchmarks.export [--devices 1000] [--minutes 1000] [--form arrow] [--aggregate time_avg]
 
 The service runs in a process of its own and is asked a small question in that form first, so that what grows is what
 the size of the answer costs. One row per device and minute is generated in the database and asked for as such.
@@ -113,10 +113,10 @@ def _wait_until_ready(client: httpx.Client) -> None:
             time.sleep(0.1)
 
 
-def measure(settings: Settings, form: str, minutes: int) -> Result:
+def measure(settings: Settings, form: str, minutes: int, aggregate: str = "avg") -> Result:
     """One export by a service that has answered a small question before."""
     with service(settings) as (process, client):
-        _export(client, form, 2)
+        _export(client, form, 2, aggregate)
         time.sleep(0.5)
         before, finished, peaks = process.memory_info().rss, threading.Event(), [0]
 
@@ -128,17 +128,17 @@ def measure(settings: Settings, form: str, minutes: int) -> Result:
         watcher.start()
         began = time.perf_counter()
         try:
-            size = _export(client, form, minutes)
+            size = _export(client, form, minutes, aggregate)
         finally:
             finished.set()
             watcher.join()
         return Result(form, time.perf_counter() - began, size / 2**20, before / 2**20, peaks[0] / 2**20)
 
 
-def _export(client: httpx.Client, form: str, minutes: int) -> int:
+def _export(client: httpx.Client, form: str, minutes: int, aggregate: str) -> int:
     """Bytes of an answer that is read and thrown away."""
     end = START + timedelta(minutes=minutes)
-    asked = {"metric": "active_power_w", "window": "1m", "by": "device", "format": form, "tz": "UTC"}
+    asked = {"metric": "active_power_w", "agg": aggregate, "window": "1m", "by": "device", "format": form, "tz": "UTC"}
     times = {"start": START.isoformat(), "end": end.isoformat()}
     size = 0
     with client.stream(
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=1_000)
     parser.add_argument("--minutes", type=int, default=1_000)
     parser.add_argument("--form", choices=FORMS, action="append")
+    parser.add_argument("--aggregate", default="avg")
     parser.add_argument("--engine", choices=["postgres", "timescaledb"], action="append")
     given = parser.parse_args()
     with ExitStack() as stack:
@@ -172,7 +173,7 @@ def main() -> None:
             settings = load_settings(overrides={"database.url": postgres.url(name), "database.engine": engine})
             asyncio.run(migrate(settings))
             asyncio.run(fill(settings, given.devices, given.minutes))
-            results = [measure(settings, form, given.minutes) for form in given.form or FORMS]
+            results = [measure(settings, form, given.minutes, given.aggregate) for form in given.form or FORMS]
             show(results, f"{given.devices * given.minutes:,} rows, {engine}; {server.description}")
 
 

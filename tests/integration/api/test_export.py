@@ -104,6 +104,24 @@ async def test_stream_that_breaks_off_does_not_look_complete(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("agg", ["time_avg", "p90"])
+async def test_large_answer_that_is_merged_from_several_statements_is_streamed_beyond_what_fits_into_memory(
+    address: str, app: FastAPI, agg: str
+) -> None:
+    """Beyond `api.max_values`; with `fill` it would have to be in memory."""
+    asked = {**LARGE, "agg": agg, "format": "ndjson"}
+    async with httpx.AsyncClient(base_url=address) as client:
+        wanted = (await client.get("/v1/lighting/series", params=asked)).text
+        limit(app, api={"max_values": 100})
+        answer = await client.get("/v1/lighting/series", params=asked)
+        refused = await client.get("/v1/lighting/series", params={**asked, "fill": "null"})
+    assert (answer.status_code, "content-length" in answer.headers) == (200, False)
+    assert answer.text == wanted
+    assert len(answer.text.splitlines()) > 500
+    assert (refused.status_code, refused.json()["limit"]) == (422, 100)
+
+
+@pytest.mark.asyncio
 async def test_client_that_leaves_a_stream_leaves_no_question_behind(
     address: str, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
