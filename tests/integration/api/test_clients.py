@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from telemetry.api import clients
 from telemetry.api.app import create_app
@@ -19,6 +20,7 @@ from tests.integration.query.rows import City
 from tests.support.serving import served, serving
 from tests.support.supervised import until
 
+PATIENCE_S = 120.0
 QUESTION = "/v1/lighting/series?metric=power_w"
 LONG = "/v1/lighting/series?metric=power_w&window=1s&by=device&start=2026-01-01T00:00:00Z&end=2026-01-02T00:00:00Z"
 RUNNING = """
@@ -54,6 +56,14 @@ async def asking(port: int, path: str) -> AsyncIterator[tuple[asyncio.StreamRead
 async def running(connection: asyncpg.Connection, number: int) -> None:
     """Waits until so many connections of the service are busy."""
     await until(connection, RUNNING, lambda found: found == number)
+
+
+async def all_idle(app: FastAPI) -> None:
+    """Waits until the pool has every connection back, of which there is one at least."""
+    pool = app.state.service.pool
+    async with asyncio.timeout(PATIENCE_S):
+        while not pool.get_idle_size() == pool.get_size() > 0:
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.asyncio

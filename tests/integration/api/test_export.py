@@ -25,13 +25,13 @@ from telemetry.demo.mosquitto import free_port
 from telemetry.query import parts
 from telemetry.settings import Settings
 from telemetry.store.devices import Device
+from tests.integration.api.test_clients import PATIENCE_S, all_idle
 from tests.integration.api.test_formats import NOON
 from tests.integration.query.rows import City, Row
 from tests.support.serving import served, serving
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "exports.md").read_text()
 ADDRESS = "http://localhost:8000"
-PATIENCE_S = 120.0
 EXAMPLES = re.findall(r"```(sh|python)\n(.*?)```", GUIDE, re.DOTALL)
 LARGE: dict[str, Any] = {
     "metric": "power_w",
@@ -174,14 +174,6 @@ async def test_streams_leave_half_of_the_connections_to_others(
         monkeypatch.setattr(parts, "fetch", fetch)
         while (await client.get("/v1/lighting/series", params=LARGE)).status_code != 200:
             await asyncio.sleep(0.05)
-
-
-async def all_idle(app: FastAPI) -> None:
-    """Waits until the pool has every connection back, of which there is one at least."""
-    pool = app.state.service.pool
-    async with asyncio.timeout(PATIENCE_S):
-        while not pool.get_idle_size() == pool.get_size() > 0:
-            await asyncio.sleep(0.02)
 
 
 async def take_slowly(answer: httpx.Response) -> None:

@@ -14,6 +14,7 @@ import pytest
 from telemetry.api.app import create_app
 from telemetry.demo.mosquitto import free_port
 from telemetry.settings import Settings, load_settings
+from tests.integration.api.test_clients import all_idle
 from tests.integration.query.rows import City
 from tests.support.database_fixtures import PostgresFactory
 
@@ -96,6 +97,7 @@ async def test_question_that_takes_too_long_is_ended(
     ):
         # There is a connection already: to open one may take longer than the question may.
         assert (await client.get("/v1/lighting/series", params={"metric": "power_w"})).status_code == 200
+        await all_idle(app)
         api = settings.api.model_copy(update={"statement_timeout": HALF_A_SECOND})
         app.state.service.settings = settings.model_copy(update={"api": api})
         async with connection.transaction():

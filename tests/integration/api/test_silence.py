@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from telemetry.api import service
 from telemetry.api.app import create_app
 from telemetry.settings import Settings
-from tests.integration.api.test_clients import QUESTION, RUNNING, stalled
+from tests.integration.api.test_clients import QUESTION, RUNNING, all_idle, stalled
 from tests.support.proxy import Proxy
 
 
@@ -68,8 +68,7 @@ async def test_question_to_a_database_that_vanished_is_ended(
         running_service: service.Service = app.state.service
         with pytest.raises(TimeoutError):
             await read_on(running_service, proxy)
-        while running_service.pool.get_idle_size() < running_service.pool.get_size():
-            await asyncio.sleep(0.02)
+        await all_idle(app)
 
 
 @pytest.mark.asyncio
