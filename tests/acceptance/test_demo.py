@@ -20,6 +20,7 @@ import pytest
 from telemetry.client import Client, InvalidParameter
 from telemetry.demo.mosquitto import free_port
 from telemetry.demo.welcome import QUESTIONS
+from tests.support.server import temporary_directory
 
 DOMAINS = {"energy", "lighting", "parking", "waste"}
 PUBLISHERS = 5
@@ -106,6 +107,13 @@ class RunningDemo:
 
 
 @pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder that the system user of PostgreSQL can be let into, and that no other session of pytest closes again."""
+    with temporary_directory() as made:
+        yield made
+
+
+@pytest.fixture
 def demos() -> Iterator[list[RunningDemo]]:
     """Demos of a test; those that it leaves running are ended."""
     started: list[RunningDemo] = []
@@ -123,10 +131,8 @@ def sentence(demo: RunningDemo) -> str:
     return error
 
 
-def test_demo_stores_all_domains_balances_and_goes_on_with_the_same_data(
-    tmp_path: Path, demos: list[RunningDemo]
-) -> None:
-    first = RunningDemo(tmp_path / "demo")
+def test_demo_stores_all_domains_balances_and_goes_on_with_the_same_data(home: Path, demos: list[RunningDemo]) -> None:
+    first = RunningDemo(home / "demo")
     demos.append(first)
     start_s = first.wait_for("ready")["start_s"]
     assert start_s < 30 or start_s < 20 * command_s()
@@ -140,7 +146,7 @@ def test_demo_stores_all_domains_balances_and_goes_on_with_the_same_data(
     assert summary["published"] >= PAST + 10 * RATE
 
     # It has all the time that the first one needed until its city published, and some more.
-    second = RunningDemo(tmp_path / "demo", "--duration", f"{start_s + 3:.0f}")
+    second = RunningDemo(home / "demo", "--duration", f"{start_s + 3:.0f}")
     demos.append(second)
     again = second.wait_for("summary")
     assert second.finish() == (0, "")
@@ -152,14 +158,12 @@ def test_demo_stores_all_domains_balances_and_goes_on_with_the_same_data(
     assert all(run["series"][domain] >= 48 for run in (summary, again) for domain in DOMAINS)
 
 
-def test_demo_makes_a_reading_visible_within_a_second_and_stops_on_ctrl_c(
-    tmp_path: Path, demos: list[RunningDemo]
-) -> None:
-    demo = RunningDemo(tmp_path / "demo")
+def test_demo_makes_a_reading_visible_within_a_second_and_stops_on_ctrl_c(home: Path, demos: list[RunningDemo]) -> None:
+    demo = RunningDemo(home / "demo")
     demos.append(demo)
     demo.wait_for("ready")
 
-    rival = RunningDemo(tmp_path / "demo")
+    rival = RunningDemo(home / "demo")
     demos.append(rival)
     code, error = rival.finish()
     assert code != 0
@@ -187,8 +191,8 @@ def test_demo_makes_a_reading_visible_within_a_second_and_stops_on_ctrl_c(
     assert summary["received"] == summary["published"] + TRIES
 
 
-def test_demo_killed_outright_leaves_no_process_behind(tmp_path: Path, demos: list[RunningDemo]) -> None:
-    demo = RunningDemo(tmp_path / "demo", "--devices", "20")
+def test_demo_killed_outright_leaves_no_process_behind(home: Path, demos: list[RunningDemo]) -> None:
+    demo = RunningDemo(home / "demo", "--devices", "20")
     demos.append(demo)
     demo.wait_for("ready")
     assert len(demo.left_behind()) >= 6
@@ -200,8 +204,8 @@ def test_demo_killed_outright_leaves_no_process_behind(tmp_path: Path, demos: li
     assert demo.left_behind() == []
 
 
-def test_demo_whose_ingest_dies_shows_the_end_of_its_log(tmp_path: Path, demos: list[RunningDemo]) -> None:
-    demo = RunningDemo(tmp_path / "demo", "--devices", "20")
+def test_demo_whose_ingest_dies_shows_the_end_of_its_log(home: Path, demos: list[RunningDemo]) -> None:
+    demo = RunningDemo(home / "demo", "--devices", "20")
     demos.append(demo)
     demo.wait_for("ready")
     demo.child("ingest").kill()
@@ -212,11 +216,11 @@ def test_demo_whose_ingest_dies_shows_the_end_of_its_log(tmp_path: Path, demos: 
     assert demo.left_behind() == []
 
 
-def test_demo_interrupted_while_it_starts_leaves_no_process_behind(tmp_path: Path, demos: list[RunningDemo]) -> None:
-    demo = RunningDemo(tmp_path / "demo")
+def test_demo_interrupted_while_it_starts_leaves_no_process_behind(home: Path, demos: list[RunningDemo]) -> None:
+    demo = RunningDemo(home / "demo")
     demos.append(demo)
     deadline = time.monotonic() + PATIENCE_S
-    while not (tmp_path / "demo" / "postgres").exists() and time.monotonic() < deadline:
+    while not (home / "demo" / "postgres").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     demo.send(signal.SIGINT)
     code, error = demo.finish()
@@ -225,22 +229,22 @@ def test_demo_interrupted_while_it_starts_leaves_no_process_behind(tmp_path: Pat
 
 
 @pytest.mark.parametrize("flag", ["--api-port", "--mqtt-port"])
-def test_demo_on_a_busy_port_names_the_flag(tmp_path: Path, demos: list[RunningDemo], flag: str) -> None:
+def test_demo_on_a_busy_port_names_the_flag(home: Path, demos: list[RunningDemo], flag: str) -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
-        demos.append(RunningDemo(tmp_path / "demo", flag, str(port)))
+        demos.append(RunningDemo(home / "demo", flag, str(port)))
         error = sentence(demos[0])
     assert f"port {port}" in error
     assert flag in error
 
 
-def test_demo_in_an_unwritable_folder_names_the_way_out(tmp_path: Path, demos: list[RunningDemo]) -> None:
-    (tmp_path / "file").write_text("in the way")
-    demos.append(RunningDemo(tmp_path / "file" / "demo"))
+def test_demo_in_an_unwritable_folder_names_the_way_out(home: Path, demos: list[RunningDemo]) -> None:
+    (home / "file").write_text("in the way")
+    demos.append(RunningDemo(home / "file" / "demo"))
     error = sentence(demos[0])
-    assert str(tmp_path / "file" / "demo") in error
+    assert str(home / "file" / "demo") in error
     assert "--data-dir" in error
 
 
