@@ -21,6 +21,8 @@ from telemetry.settings import Settings
 from telemetry.store.engine import Engine
 from tests.support.sql import fetch_row
 
+PATIENCE_S = 120.0
+
 
 @pytest.fixture
 def environment(settings: Settings, engine: Engine) -> dict[str, str]:
@@ -47,7 +49,7 @@ def telemetry(
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert "Traceback" not in done.stderr
@@ -148,7 +150,7 @@ def test_ingest_and_api_run_together_and_end_on_sigterm(
     commands = (("ingest",), ("api", "--port", str(port)))
     started += [subprocess.Popen([sys.executable, "-m", "telemetry", *each], env=environment) for each in commands]
     topic = f"{settings.mqtt.topic_root}/waste/bin-1"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     answer = ""
     while "63.5" not in answer:
         assert time.monotonic() < deadline, answer
@@ -157,13 +159,13 @@ def test_ingest_and_api_run_together_and_end_on_sigterm(
         subprocess.run([*publish, "-m", body], check=True)
         time.sleep(0.3)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/waste/latest", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/waste/latest", timeout=PATIENCE_S) as response:
                 answer = response.read().decode()
         except OSError as error:
             answer = str(error)
     for process in started:
         process.send_signal(signal.SIGTERM)
-    assert [process.wait(10) for process in started] == [0, 0]
+    assert [process.wait(PATIENCE_S) for process in started] == [0, 0]
 
 
 @pytest.mark.asyncio

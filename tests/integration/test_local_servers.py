@@ -177,7 +177,7 @@ def test_server_dies_with_its_parent(kind: type[LocalServer], directory: Path) -
         orphan = psutil.Process(int(parent.stdout.readline()))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    gone, _ = psutil.wait_procs([orphan], timeout=10)
+    gone, _ = psutil.wait_procs([orphan], timeout=60)
     assert gone == [orphan]
 
 
@@ -190,7 +190,7 @@ def test_mosquitto_keeps_the_queue_of_an_absent_subscriber_over_a_restart(mosqui
     subprocess.run(["mosquitto_pub", *address, "-l"], input=lines, text=True, check=True)
     broker.stop()
     broker.start()
-    received = subprocess.run([*subscribe, "-C", "1500", "-W", "20"], check=True, capture_output=True, text=True)
+    received = subprocess.run([*subscribe, "-C", "1500", "-W", "60"], check=True, capture_output=True, text=True)
     assert received.stdout == lines
 
 

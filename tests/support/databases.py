@@ -15,7 +15,7 @@ from telemetry.store.migrate import migrate
 from tests.support.server import ServerUnderTest
 from tests.support.sql import execute, wait_for
 
-_FREE_WITHIN_S = 20.0
+_FREE_WITHIN_S = 60.0
 
 
 class Databases:
@@ -67,17 +67,17 @@ class Databases:
     def _temporary(self, template: str) -> Iterator[str]:
         self._count += 1
         name = f"{self._prefix}_{self._count}"
-        self._clone(name, template)
+        self._when_left(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield self._server.database(name)
         finally:
-            execute(self._server.url, _drop(name))
+            self._when_left(_drop(name))
 
-    def _clone(self, name: str, template: str) -> None:
+    def _when_left(self, statement: str) -> None:
         deadline = time.monotonic() + _FREE_WITHIN_S
         while True:
             try:
-                return execute(self._server.url, f"CREATE DATABASE {name} TEMPLATE {template}")
+                return execute(self._server.url, statement)
             except asyncpg.ObjectInUseError:
                 # Someone who was sent away is still leaving.
                 if time.monotonic() > deadline:

@@ -11,7 +11,7 @@ from tests.support.processes import Process, hand_over, handed_over
 class Leftovers:
     """Looks for living children at the end; there, they fail the session and are ended."""
 
-    def __init__(self, grace_s: float = 5.0) -> None:
+    def __init__(self, grace_s: float = 60.0) -> None:
         self._grace_s = grace_s
         self._found: list[str] = []
 

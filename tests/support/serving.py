@@ -1,15 +1,23 @@
-"""The HTTP service as the command runs it: a process of its own, on a port of its own."""
+"""The HTTP service on a port: as the command runs it, in a process of its own, or in the test's own event loop."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import httpx
+import uvicorn
+from starlette.types import ASGIApp
 
+from telemetry.demo.ports import HOST
 from telemetry.settings import Settings
+
+PATIENCE_S = 60.0
 
 PROGRAM = """
 import uvloop
@@ -33,15 +41,39 @@ async def served(settings: Settings, port: int, **variables: str) -> AsyncIterat
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        async with httpx.AsyncClient() as client:
-            for _ in range(200):
-                try:
-                    assert (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
-                    break
-                except httpx.ConnectError:
-                    await asyncio.sleep(0.05)
+        await _ready(process, f"http://{HOST}:{port}/readyz")
         yield process
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def _ready(process: asyncio.subprocess.Process, url: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        while True:
+            try:
+                assert (await client.get(url)).status_code == 200
+                return
+            except httpx.ConnectError:
+                assert process.returncode is None, (await process.communicate())[1].decode()
+                assert time.monotonic() < deadline, f"nothing answers at {url}"
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, lifespan: Literal["on", "off"] = "off") -> AsyncIterator[str]:
+    """The address of an application that answers in this event loop; it has ended after the block."""
+    config = uvicorn.Config(app, lifespan=lifespan, log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    with socket.create_server((HOST, 0)) as listener:
+        running = asyncio.create_task(server.serve([listener]))
+        try:
+            while not server.started:
+                assert not running.done(), "the application did not start"
+                await asyncio.sleep(0.01)
+            yield f"http://{HOST}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await running

@@ -24,10 +24,14 @@ _POLL_S: Final = 0.02
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody listens on now, and that the kernel offers to nobody else for a minute."""
+    with socket.create_server((HOST, 0)) as probe:
+        port = int(probe.getsockname()[1])
+        with socket.create_connection((HOST, port)), probe.accept()[0] as ours:
+            # Whoever closes first remembers the connection (TIME_WAIT). A port with such a memory is free for those
+            # that ask for it by its number, as servers do, and passed over when somebody asks for any port.
+            ours.close()
+    return port
 
 
 class LocalServer(ABC):

@@ -35,7 +35,8 @@ POSTGRES_OPTIONS: Final = {
     "max_wal_size": "2GB",
     "random_page_cost": "1.1",
 }
-_READY_WITHIN_S: Final = 30.0
+_READY_WITHIN_S: Final = 60.0
+"""As long as the servers get: on a busy machine three processes that load at once may well need half of it."""
 
 
 @dataclass

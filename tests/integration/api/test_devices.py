@@ -44,6 +44,7 @@ async def test_device_that_is_deleted_while_it_is_put_is_put_first(
     client: httpx.AsyncClient, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await client.put("/v1/devices/bin-7", json=BODY)
+    monkeypatch.setattr(registry, "_PATIENCE_S", 60)
     deletions: list[asyncio.Task[httpx.Response]] = []
     upsert = registry.upsert
 
@@ -142,10 +143,12 @@ async def test_body_that_is_no_json_is_refused(client: httpx.AsyncClient) -> Non
 
 @pytest.mark.asyncio
 async def test_device_is_not_removed_under_a_reading_that_is_being_committed(
-    client: httpx.AsyncClient, connection: asyncpg.Connection
+    client: httpx.AsyncClient, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(registry, "_PATIENCE_S", 60)
     await client.put("/v1/devices/bin-7", json=BODY)
-    await ensure_partitions(connection, "waste", [datetime.now(UTC).date()])
+    now = datetime.now(UTC)
+    await ensure_partitions(connection, "waste", [now.date()])
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute("SELECT telemetry_begin_batch()")
@@ -156,8 +159,9 @@ async def test_device_is_not_removed_under_a_reading_that_is_being_committed(
     await connection.execute(
         """
         INSERT INTO waste_readings (time, received_at, device_key)
-        SELECT now(), now(), device_key FROM devices WHERE device_id = 'bin-7'
-        """
+        SELECT $1, $1, device_key FROM devices WHERE device_id = 'bin-7'
+        """,
+        now,
     )
     await transaction.commit()
     assert (await removal).status_code == 409

@@ -1,44 +1,43 @@
 """`/docs` in a browser, as somebody uses it who has never seen it.
 
-A page of the same server holds it in a frame of some width, does what people do, and writes down what it sees.
+A page of the same server holds it in a frame of some width, does what people do, and sends back what it sees.
 """
 
 from __future__ import annotations
 
 import asyncio
-import html
-import json
-import re
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import pytest_asyncio
-import uvicorn
 from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 
-from telemetry.demo.mosquitto import free_port
 from tests.integration.api.filled import fill
 from tests.integration.query.rows import City
+from tests.support.serving import serving
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
 
+PATIENCE_S = 120.0
 HEIGHT = 800
 FRAME = """<!doctype html><body style="margin:0">
-<iframe src="/docs" style="border:0;width:%(width)spx;height:%(height)spx"></iframe><pre id="seen"></pre>
+<iframe style="border:0;width:%(width)spx;height:%(height)spx"></iframe>
 <script>
 const frame = document.querySelector("iframe"), page = () => frame.contentDocument;
 const all = (what) => [...page().querySelectorAll(what)], one = (what) => page().querySelector(what);
 const until = async (found) => {
-  for (let tries = 0; tries < 400; tries++) {
+  for (const end = performance.now() + 60000; performance.now() < end;) {
     const it = found();
     if (it) return it;
     await new Promise((next) => setTimeout(next, 25));
@@ -56,51 +55,78 @@ frame.onload = async () => {
     await until(() => one("#series form"));
     seen = await (async () => { %(program)s })();
   } catch (error) { seen = { error: String(error) }; }
-  document.getElementById("seen").textContent = JSON.stringify(seen);
+  await fetch("/seen", { method: "POST", body: JSON.stringify(seen) });
 };
+frame.src = "/docs";
 </script>
 """
 
 
+@dataclass(frozen=True)
+class Page:
+    """The page that holds the documentation.
+
+    Attributes:
+        seen: what it has sent back.
+    """
+
+    address: str
+    seen: asyncio.Queue[dict[str, Any]]
+
+
 @pytest_asyncio.fixture
-async def address(app: FastAPI, city: City) -> AsyncIterator[str]:
-    """Where the service answers, with the page that holds its documentation."""
+async def page(app: FastAPI, city: City) -> AsyncIterator[Page]:
+    """Served beside the service."""
     await fill(city)
+    seen: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def frame(request: Request) -> HTMLResponse:
         return HTMLResponse(FRAME % {"height": HEIGHT, **request.query_params})
 
-    outer = Starlette(routes=[Route("/frame", frame), Mount("/", app)])
-    server = uvicorn.Server(
-        uvicorn.Config(outer, port=(port := free_port()), lifespan="off", log_config=None, ws="none")
-    )
-    running = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    await running
+    async def keep(request: Request) -> Response:
+        seen.put_nowait(await request.json())
+        return Response()
+
+    outer = Starlette(routes=[Route("/frame", frame), Route("/seen", keep, methods=["POST"]), Mount("/", app)])
+    async with serving(outer) as address:
+        yield Page(address, seen)
 
 
-async def seen(address: str, folder: Path, width: int, program: str) -> dict[str, Any]:
-    """What a program sees that runs beside the page in a window of that width."""
+@asynccontextmanager
+async def browsing(address: str, folder: Path, width: int) -> AsyncIterator[Path]:
+    """A browser that shows a page in a window of that width until the end of the block; gives its log."""
     assert BROWSER is not None
-    process = await asyncio.create_subprocess_exec(
-        *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", "--dump-dom"),
-        *("--virtual-time-budget=15000", f"--window-size={width},{HEIGHT + 200}"),
-        f"{address}/frame?{urlencode({'width': width, 'program': program})}",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    log = folder / "browser.log"
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"),
+            # Without it there would be nothing to stay for.
+            "--remote-debugging-port=0",
+            f"--window-size={width},{HEIGHT + 200}",
+            address,
+            stdout=output,
+            stderr=output,
+        )
     try:
-        async with asyncio.timeout(60):
-            text, _ = await process.communicate()
+        yield log
     finally:
         if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), PATIENCE_S)
+        except TimeoutError:
             process.kill()
-    found = re.search(r'<pre id="seen">(.+?)</pre>', text.decode(), re.DOTALL)
-    assert found, text[-500:]
-    told: dict[str, Any] = json.loads(html.unescape(found[1]))
+            await process.wait()
+
+
+async def seen(page: Page, folder: Path, width: int, program: str) -> dict[str, Any]:
+    """What a program sees that runs beside the page in a window of that width."""
+    address = f"{page.address}/frame?{urlencode({'width': width, 'program': program})}"
+    async with browsing(address, folder, width) as log:
+        try:
+            told = await asyncio.wait_for(page.seen.get(), PATIENCE_S)
+        except TimeoutError:
+            raise AssertionError(f"the page sent nothing: {log.read_text(errors='replace')}") from None
     assert "error" not in told, told
     return told
 
@@ -108,9 +134,9 @@ async def seen(address: str, folder: Path, width: int, program: str) -> dict[str
 @pytest.mark.asyncio
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 @pytest.mark.parametrize("width", [390, 1400])
-async def test_example_fills_the_form_and_its_answer_is_seen(address: str, tmp_path: Path, width: int) -> None:
+async def test_example_fills_the_form_and_its_answer_is_seen(page: Page, tmp_path: Path, width: int) -> None:
     told = await seen(
-        address,
+        page,
         tmp_path,
         width,
         """
@@ -134,9 +160,9 @@ async def test_example_fills_the_form_and_its_answer_is_seen(address: str, tmp_p
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)
-async def test_answer_in_binary_is_a_file_with_a_name(address: str, tmp_path: Path) -> None:
+async def test_answer_in_binary_is_a_file_with_a_name(page: Page, tmp_path: Path) -> None:
     told = await seen(
-        address,
+        page,
         tmp_path,
         1000,
         """
@@ -168,10 +194,10 @@ async def test_answer_in_binary_is_a_file_with_a_name(address: str, tmp_path: Pa
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 @pytest.mark.parametrize(("width", "is_folded"), [(390, True), (1000, False)])
 async def test_menu_leaves_the_first_screen_to_the_page(
-    address: str, tmp_path: Path, width: int, is_folded: bool
+    page: Page, tmp_path: Path, width: int, is_folded: bool
 ) -> None:
     told = await seen(
-        address,
+        page,
         tmp_path,
         width,
         """
@@ -191,9 +217,9 @@ async def test_menu_leaves_the_first_screen_to_the_page(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)
-async def test_last_values_are_a_table_with_a_column_for_each_metric(address: str, tmp_path: Path) -> None:
+async def test_last_values_are_a_table_with_a_column_for_each_metric(page: Page, tmp_path: Path) -> None:
     told = await seen(
-        address,
+        page,
         tmp_path,
         1400,
         """

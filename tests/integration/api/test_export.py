@@ -17,7 +17,6 @@ import duckdb
 import httpx
 import pytest
 import pytest_asyncio
-import uvicorn
 from fastapi import FastAPI
 
 from telemetry.api import formats
@@ -26,9 +25,10 @@ from telemetry.demo.mosquitto import free_port
 from telemetry.query import answering
 from telemetry.settings import Settings
 from telemetry.store.devices import Device
+from tests.integration.api.test_clients import PATIENCE_S, all_idle
 from tests.integration.api.test_formats import NOON
 from tests.integration.query.rows import City, Row
-from tests.support.serving import served
+from tests.support.serving import served, serving
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "exports.md").read_text()
 ADDRESS = "http://localhost:8000"
@@ -71,13 +71,8 @@ async def address(app: FastAPI, lamps: City, monkeypatch: pytest.MonkeyPatch) ->
     """The address of a server in this process that streams whatever has more than ten rows."""
     monkeypatch.setattr(formats, "WHOLE", 10)
     monkeypatch.setattr(answering, "PART", 50)
-    server = uvicorn.Server(uvicorn.Config(app, port=(port := free_port()), lifespan="off", log_config=None, ws="none"))
-    running = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    await running
+    async with serving(app) as where:
+        yield where
 
 
 @pytest.mark.asyncio
@@ -85,7 +80,7 @@ async def address(app: FastAPI, lamps: City, monkeypatch: pytest.MonkeyPatch) ->
 async def test_stream_that_breaks_off_does_not_look_complete(
     address: str, app: FastAPI, monkeypatch: pytest.MonkeyPatch, form: Format
 ) -> None:
-    async with httpx.AsyncClient(base_url=address) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=60) as client:
         assert (await client.get("/v1/lighting/series", params={**LARGE, "format": form})).status_code == 200
         fetch = answering.fetch
         left = [2]
@@ -100,7 +95,7 @@ async def test_stream_that_breaks_off_does_not_look_complete(
         with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
             await client.get("/v1/lighting/series", params={**LARGE, "format": form})
         monkeypatch.setattr(answering, "fetch", fetch)
-    assert app.state.service.pool.get_idle_size() == app.state.service.pool.get_size() > 0
+    await all_idle(app)
 
 
 @pytest.mark.asyncio
@@ -110,7 +105,7 @@ async def test_large_answer_that_is_merged_from_several_statements_is_streamed_b
 ) -> None:
     """Beyond `api.max_values`; with `fill` it would have to be in memory."""
     asked = {**LARGE, "agg": agg, "format": "ndjson"}
-    async with httpx.AsyncClient(base_url=address) as client:
+    async with httpx.AsyncClient(base_url=address, timeout=60) as client:
         wanted = (await client.get("/v1/lighting/series", params=asked)).text
         limit(app, api={"max_values": 100})
         answer = await client.get("/v1/lighting/series", params=asked)
@@ -129,20 +124,18 @@ async def test_client_that_leaves_a_stream_leaves_no_question_behind(
 
     async def slow(rest: Any, size: int) -> list[asyncpg.Record]:
         reached.set()
-        await asyncio.sleep(60)
+        await asyncio.sleep(3600)
         raise AssertionError
 
     monkeypatch.setattr(answering, "fetch", slow)
     asked = {**LARGE, "format": "arrow"}
     async with (
-        httpx.AsyncClient(base_url=address) as client,
+        httpx.AsyncClient(base_url=address, timeout=60) as client,
         client.stream("GET", "/v1/lighting/series", params=asked),
     ):
-        await asyncio.wait_for(reached.wait(), 10)
+        await asyncio.wait_for(reached.wait(), PATIENCE_S)
         assert app.state.service.pool.get_idle_size() == 0
-    async with asyncio.timeout(10):
-        while app.state.service.pool.get_idle_size() == 0:
-            await asyncio.sleep(0.02)
+    await all_idle(app)
 
 
 @pytest.mark.asyncio
@@ -160,12 +153,10 @@ async def test_client_that_takes_nothing_is_left(address: str, app: FastAPI, mon
     _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
     query = str(httpx.QueryParams({**LARGE, "format": "csv"}))
     writer.write(f"GET /v1/lighting/series?{query} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
-    pool = app.state.service.pool
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not first:
             await asyncio.sleep(0.02)
-        while pool.get_idle_size() < pool.get_size():
-            await asyncio.sleep(0.05)
+    await all_idle(app)
     writer.transport.abort()
 
 
@@ -175,13 +166,11 @@ async def test_client_that_takes_a_little_at_a_time_is_left_in_the_end(
 ) -> None:
     limit(app, api={"stream_timeout": timedelta(seconds=1)})
     monkeypatch.setattr(answering, "fetch", endless(answering.fetch))
-    pool = app.state.service.pool
-    async with httpx.AsyncClient(base_url=address) as client, asyncio.timeout(20):
+    async with httpx.AsyncClient(base_url=address, timeout=60) as client, asyncio.timeout(PATIENCE_S):
         async with client.stream("GET", "/v1/lighting/series", params={**LARGE, "format": "csv"}) as answer:
             with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
                 await take_slowly(answer)
-        while pool.get_idle_size() < pool.get_size():
-            await asyncio.sleep(0.05)
+        await all_idle(app)
 
 
 @pytest.mark.asyncio
@@ -191,7 +180,7 @@ async def test_streams_leave_half_of_the_connections_to_others(
     limit(app, database={"pool_size": 3})
     fetch = answering.fetch
     monkeypatch.setattr(answering, "fetch", endless(fetch))
-    async with httpx.AsyncClient(base_url=address) as client, asyncio.timeout(30):
+    async with httpx.AsyncClient(base_url=address, timeout=60) as client, asyncio.timeout(PATIENCE_S):
         async with client.stream("GET", "/v1/lighting/series", params=LARGE) as answer:
             assert answer.status_code == 200
             refused = await client.get("/v1/lighting/series", params=LARGE)
@@ -247,7 +236,7 @@ async def test_examples_of_the_guide_run(settings: Settings, living: City, tmp_p
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=PATIENCE_S,
             )
             assert run.returncode == 0, (text, run.stderr)
             assert "lamp-3" in run.stdout or "format=excel" in text, (text, run.stdout)

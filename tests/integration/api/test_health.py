@@ -14,6 +14,7 @@ import pytest
 from telemetry.api.app import create_app
 from telemetry.demo.mosquitto import free_port
 from telemetry.settings import Settings, load_settings
+from tests.integration.api.test_clients import all_idle
 from tests.integration.query.rows import City
 from tests.support.database_fixtures import PostgresFactory
 
@@ -89,11 +90,20 @@ async def test_service_answers_again_when_the_database_is_back(postgres_factory:
 async def test_question_that_takes_too_long_is_ended(
     settings: Settings, city: City, connection: asyncpg.Connection
 ) -> None:
-    timeout = settings.model_copy(update={"api": settings.api.model_copy(update={"statement_timeout": HALF_A_SECOND})})
-    async with asked(timeout) as client, connection.transaction():
-        # The question waits for the lock, as it would for a disk.
-        await connection.execute("LOCK TABLE lighting_readings IN ACCESS EXCLUSIVE MODE")
-        answer = await client.get("/v1/lighting/series", params={"metric": "power_w"})
+    app = create_app(settings)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+    ):
+        # There is a connection already: to open one may take longer than the question may.
+        assert (await client.get("/v1/lighting/series", params={"metric": "power_w"})).status_code == 200
+        await all_idle(app)
+        api = settings.api.model_copy(update={"statement_timeout": HALF_A_SECOND})
+        app.state.service.settings = settings.model_copy(update={"api": api})
+        async with connection.transaction():
+            # The question waits for the lock, as it would for a disk.
+            await connection.execute("LOCK TABLE lighting_readings IN ACCESS EXCLUSIVE MODE")
+            answer = await client.get("/v1/lighting/series", params={"metric": "power_w"})
     assert answer.status_code == 503
     assert answer.json()["type"] == "urn:telemetry:problem:too-slow"
     assert "0.5 s" in answer.json()["detail"]

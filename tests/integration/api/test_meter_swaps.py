@@ -81,23 +81,23 @@ async def test_swap_is_declared_counted_told_and_withdrawn(
 @pytest.mark.parametrize(
     ("path", "body", "status", "parameter", "words"),
     [
-        (f"/power_w/{AT:%Y-%m-%dT%H:%M:%SZ}", {}, 422, "counter", "burning_hours_h"),
-        (f"/energy_import_kwh/{AT:%Y-%m-%dT%H:%M:%SZ}", {}, 422, "counter", "energy_kwh"),
-        (f"/energy_kwh/{AT:%Y-%m-%dT%H:%M:%S}", {}, 422, "time", "offset"),
+        ("/power_w/{at}Z", {}, 422, "counter", "burning_hours_h"),
+        ("/energy_import_kwh/{at}Z", {}, 422, "counter", "energy_kwh"),
+        ("/energy_kwh/{at}", {}, 422, "time", "offset"),
         ("/energy_kwh/now", {}, 422, "time", "offset"),
         ("/energy_kwh/2199-01-01T00:00:00Z", {}, 422, "time", "in the future"),
         ("/energy_kwh/1971-01-01T00:00:00Z", {}, 422, "time", "retention.readings"),
-        (f"/energy_kwh/{AT:%Y-%m-%dT%H:%M:%SZ}", {"start_index": -1}, 422, "start_index", "greater than or equal"),
-        (f"/energy_kwh/{AT:%Y-%m-%dT%H:%M:%SZ}", {"start_index": 1e10}, 422, "start_index", "1e+09 kWh"),
-        (f"/energy_kwh/{AT:%Y-%m-%dT%H:%M:%SZ}", {"final_index": 1e10}, 422, "final_index", "1e+09 kWh"),
-        (f"/energy_kwh/{AT:%Y-%m-%dT%H:%M:%SZ}", {"start": 1}, 422, "start", ""),
-        (f"/energy_kwh%00/{AT:%Y-%m-%dT%H:%M:%SZ}", {}, 422, "counter", ""),
+        ("/energy_kwh/{at}Z", {"start_index": -1}, 422, "start_index", "greater than or equal"),
+        ("/energy_kwh/{at}Z", {"start_index": 1e10}, 422, "start_index", "1e+09 kWh"),
+        ("/energy_kwh/{at}Z", {"final_index": 1e10}, 422, "final_index", "1e+09 kWh"),
+        ("/energy_kwh/{at}Z", {"start": 1}, 422, "start", ""),
+        ("/energy_kwh%00/{at}Z", {}, 422, "counter", ""),
     ],
 )
 async def test_swap_that_cannot_be_is_refused_by_name(
     client: httpx.AsyncClient, city: City, path: str, body: dict[str, Any], status: int, parameter: str, words: str
 ) -> None:
-    answer = await client.put(f"{SWAPS}{path}", json={"start_index": 0, **body})
+    answer = await client.put(SWAPS + path.format(at=f"{AT:%Y-%m-%dT%H:%M:%S}"), json={"start_index": 0, **body})
     assert answer.status_code == status
     assert parameter in answer.json()["parameter"]
     assert words in answer.text

@@ -20,7 +20,7 @@ from tests.support.serving import served
 async def test_server_ends_with_code_0_on_a_signal(settings: Settings, number: signal.Signals) -> None:
     async with served(settings, port := free_port()) as process:
         process.send_signal(number)
-        _, error = await asyncio.wait_for(process.communicate(), 10)
+        _, error = await asyncio.wait_for(process.communicate(), 60)
         assert (process.returncode, b"Traceback" in error) == (0, False), error
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)

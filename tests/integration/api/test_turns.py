@@ -180,7 +180,9 @@ async def test_answer_that_is_too_wide_to_be_read_at_once_is_streamed(
     client: httpx.AsyncClient, app: FastAPI, city: City
 ) -> None:
     await fill(city)
-    asked = {"start": "-2d", "by": "device", **QUESTIONS["rows"], "window": "1h"}
+    end = datetime.now(UTC)
+    edges = {"start": (end - timedelta(days=2)).isoformat(), "end": end.isoformat()}
+    asked = {**edges, "by": "device", **QUESTIONS["rows"], "window": "1h"}
     whole = (await client.get("/v1/lighting/series", params=asked)).json()["data"]
     service = app.state.service
     api = service.settings.api.model_copy(update={"max_values": 100, "max_streamed_values": 100_000})

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import uvicorn
 
 from telemetry.api.app import create_app
 from telemetry.client import AsyncClient, AsyncPages, Client, Pages
-from telemetry.demo.mosquitto import free_port
 from telemetry.settings import Settings
 from tests.integration.api.conftest import city as city
 from tests.integration.query.rows import City
+from tests.support.serving import serving
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,8 @@ async def address(settings: Settings, city: City, limits: dict[str, int]) -> Asy
     """Where the service answers."""
     api = settings.api.model_copy(update=limits)
     app = create_app(settings.model_copy(update={"api": api}))
-    config = uvicorn.Config(app, port=(port := free_port()), log_config=None, ws="none")
-    server = uvicorn.Server(config)
-    running = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    await running
+    async with serving(app, lifespan="on") as where:
+        yield where
 
 
 @pytest_asyncio.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 from telemetry.demo.server import free_port
 from tests.unit.deploy.compose import FOLDER, environment, services
 
-READY_WITHIN_S = 30.0
+READY_WITHIN_S = 120.0
 
 
 @dataclass
@@ -106,7 +106,7 @@ class ComposeHost:
         kind, *words = services()[name]["healthcheck"]["test"]
         words = [sys.executable if word == "python" else self.here(word) for word in words]
         command = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
-        return subprocess.run(command, capture_output=True, timeout=10).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=READY_WITHIN_S).returncode == 0
 
 
 def wait_until(condition: Callable[[], bool], log: Path) -> None:

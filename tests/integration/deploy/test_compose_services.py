@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from telemetry.store.engine import Engine
-from tests.integration.deploy.compose_host import ComposeHost, wait_until
+from tests.integration.deploy.compose_host import READY_WITHIN_S, ComposeHost, wait_until
 from tests.support.server import temporary_directory
 from tests.support.sql import fetch_row
 
@@ -29,7 +29,7 @@ def host(empty_database_url: str) -> Iterator[ComposeHost]:
 def client(host: ComposeHost, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """One of Mosquitto's own clients."""
     command = [program, "-h", "127.0.0.1", "-p", str(host.ports[1883]), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20)
+    return subprocess.run(command, capture_output=True, text=True, timeout=READY_WITHIN_S)
 
 
 def gateway(host: ComposeHost) -> list[str]:
@@ -38,7 +38,7 @@ def gateway(host: ComposeHost) -> list[str]:
 
 
 def answer(host: ComposeHost, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{host.ports[8000]}{path}", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{host.ports[8000]}{path}", timeout=READY_WITHIN_S) as response:
         return str(response.read().decode())
 
 
@@ -47,7 +47,11 @@ def test_reading_goes_from_the_gateway_to_the_api_and_to_grafana(host: ComposeHo
     with ExitStack() as stack:
         stack.enter_context(host.running("mqtt"))
         migrated = subprocess.run(
-            host.command("migrate"), env=host.variables("migrate") | chosen, capture_output=True, text=True, timeout=60
+            host.command("migrate"),
+            env=host.variables("migrate") | chosen,
+            capture_output=True,
+            text=True,
+            timeout=READY_WITHIN_S,
         )
         assert migrated.returncode == 0, migrated.stderr
         for name in ("ingest", "api", "maintain"):
@@ -68,7 +72,7 @@ def test_reading_goes_from_the_gateway_to_the_api_and_to_grafana(host: ComposeHo
 def test_services_refuse_to_start_without_their_secrets(host: ComposeHost) -> None:
     (host.folder / "secrets" / "database_url").unlink()
     refused = subprocess.run(
-        host.command("migrate"), env=host.variables("migrate"), capture_output=True, text=True, timeout=60
+        host.command("migrate"), env=host.variables("migrate"), capture_output=True, text=True, timeout=READY_WITHIN_S
     )
     assert refused.returncode == 1
     assert "TELEMETRY_DATABASE__URL_FILE" in refused.stderr
@@ -76,7 +80,7 @@ def test_services_refuse_to_start_without_their_secrets(host: ComposeHost) -> No
 
 def test_health_of_ingest_is_its_connection_to_the_broker(host: ComposeHost, engine: Engine) -> None:
     chosen = {"TELEMETRY_DATABASE__ENGINE": str(engine)}
-    subprocess.run(host.command("migrate"), env=host.variables("migrate") | chosen, check=True, timeout=60)
+    subprocess.run(host.command("migrate"), env=host.variables("migrate") | chosen, check=True, timeout=READY_WITHIN_S)
     with ExitStack() as stack:
         with host.running("mqtt"):
             stack.enter_context(host.running("ingest", **chosen))
@@ -102,7 +106,7 @@ def test_gateway_may_write_and_not_read(host: ComposeHost) -> None:
         seen = client(host, "mosquitto_sub", *gateway(host), "-t", "#", "-W", "1")
         assert seen.stdout == ""
         ingest = ["-u", "telemetry", "-P", host.secret("mqtt_password")]
-        seen = client(host, "mosquitto_sub", *ingest, "-t", "city/v1/#", "-C", "1", "-W", "5")
+        seen = client(host, "mosquitto_sub", *ingest, "-t", "city/v1/#", "-C", "1", "-W", "60")
         assert json.loads(seen.stdout) == json.loads(READING)
 
 
@@ -112,12 +116,17 @@ def test_queue_of_the_broker_survives_its_restart_and_has_no_limit(host: Compose
     session = ["-c", "-x", "3600", "-t", "city/v1/#"]
     messages = "\n".join(str(number) for number in range(1_500)) + "\n"
     with host.running("mqtt"):
-        # Subscribes for a moment, so that the session is there and away.
-        client(host, "mosquitto_sub", *ingest, *session, "-W", "1")
+        # Subscribes and leaves, so that the session is there and away.
+        subscribed = client(host, "mosquitto_sub", *ingest, *session, "-E")
+        assert subscribed.returncode == 0, subscribed.stderr
         command = ["mosquitto_pub", "-h", "127.0.0.1", "-p", str(host.ports[1883]), *gateway(host), "-V", "5"]
         subprocess.run(
-            [*command, "-q", "1", "-t", "city/v1/waste/bin-1", "-l"], input=messages, text=True, check=True, timeout=30
+            [*command, "-q", "1", "-t", "city/v1/waste/bin-1", "-l"],
+            input=messages,
+            text=True,
+            check=True,
+            timeout=READY_WITHIN_S,
         )
     with host.running("mqtt"):
-        received = client(host, "mosquitto_sub", *ingest, *session, "-C", "1500", "-W", "15")
+        received = client(host, "mosquitto_sub", *ingest, *session, "-C", "1500", "-W", "60")
     assert received.stdout == messages

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,6 +27,7 @@ from tests.integration.deploy.filled_city import (
 from tests.integration.deploy.test_dashboard_queries import named, run, view
 
 PARIS = ZoneInfo("Europe/Paris")
+MIDNIGHT = time()
 
 
 async def rows(
@@ -38,10 +39,8 @@ async def rows(
 
 
 def midnights(span: Span) -> list[datetime]:
-    """The city's midnights within the span."""
-    first = span.start.astimezone(PARIS).date() + timedelta(days=1)
-    days = [first + timedelta(days=ahead) for ahead in range((span.end.astimezone(PARIS).date() - first).days + 1)]
-    return [datetime(day.year, day.month, day.day, tzinfo=PARIS) for day in days]
+    """The city's midnights within the span, which may begin and end with one."""
+    return [each for each in span.times if each.astimezone(PARIS).time() == MIDNIGHT]
 
 
 @pytest.mark.asyncio

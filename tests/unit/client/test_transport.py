@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,19 @@ async def answering(content: bytes) -> AsyncIterator[tuple[str, list[str]]]:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ended.append(end := asyncio.Event())
-        heard.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
-        writer.write(content)
-        if not content:
-            await reader.read()
+        # A client without patience may be gone before it has said anything.
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            heard.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+            writer.write(content)
+            if not content:
+                await reader.read()
         writer.close()
-        await writer.wait_closed()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
         end.set()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", port := free_port()):
-        yield f"http://127.0.0.1:{port}", heard
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", heard
         await asyncio.gather(*(each.wait() for each in ended))
 
 

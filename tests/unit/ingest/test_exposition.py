@@ -22,6 +22,13 @@ from telemetry.ingest.metrics import Metrics
 from telemetry.mqtt.stats import SessionStats
 
 RECONNECTS = "telemetry_ingest_mqtt_reconnects_total"
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers at all does so in time, however busy the machine is."""
+    monkeypatch.setattr(exposition, "_ANSWER_WITHIN_S", PATIENCE_S)
 
 
 def page(**reconnects: int) -> Page:
@@ -69,7 +76,7 @@ def test_process_that_does_not_answer_in_time_is_left_out(monkeypatch: pytest.Mo
     shown.add_process("1", mine)
     for _ in range(3):
         assert samples(shown) == {"a": 1}
-    monkeypatch.undo()
+    monkeypatch.setattr(exposition, "_ANSWER_WITHIN_S", PATIENCE_S)
     its.recv_bytes()
     assert not its.poll(), "it is not asked again while it owes an answer"
     its.send_bytes(b"# TYPE late counter\nlate_total 1\n")  # the answer to a question of long ago
@@ -82,7 +89,7 @@ def test_process_that_does_not_answer_in_time_is_left_out(monkeypatch: pytest.Mo
 
 def await_answers() -> None:
     """Waits until no process owes one."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_S
     while any(thread.name.startswith("metrics of") for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -105,7 +112,11 @@ def test_processes_are_asked_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -
         shown.add_process(str(number), mine)
     os.write(pipes[0][1].fileno(), b"\0\0\1\0half of it")
     with told(page(b=2), pipes[-1][1]):
-        assert samples(shown) == {"a": 1, "b": 2}
+        deadline = time.monotonic() + PATIENCE_S
+        while samples(shown) != {"a": 1, "b": 2}:
+            # Where the machine is busy, an answer may be too late; it is shown the next time.
+            assert time.monotonic() < deadline
+            waits.clear()
         assert len(waits) == 6
         assert sum(waits[1:]) < 1.0, "only the first one was worth waiting for"
         pipes[-1][0].close()

@@ -22,6 +22,9 @@ def run_session(folder: Path, processes: str, conftest: str, tests: str) -> tupl
     (folder / "conftest.py").write_text(textwrap.dedent(conftest))
     (folder / "test_it.py").write_text(textwrap.dedent(tests))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "xdist", "-n", processes]
+    # Where it is not told, a session closes the folder that holds those of all sessions to other system users, that of
+    # the PostgreSQL of another test included.
+    command += ["--basetemp", str(folder / "its")]
     alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     finished = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False)
     return finished.returncode, finished.stdout
