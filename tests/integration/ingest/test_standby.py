@@ -102,9 +102,11 @@ async def test_process_that_lost_only_its_own_way_leaves_the_session_to_its_stan
                     await asyncio.sleep(4)
                     proxy.heal()
                     await comes(lambda: any(each["event"] == "ingest_replaced" for each in said))
-                    # The other one may have been thrown out last, and waits a little before it returns.
+                    await comes(lambda: any(each["event"] == "ingest_stopped" for each in said))
+                    # The other one may have been thrown out last, and waits a little before it returns: what is
+                    # published from now on is stored when it has.
                     so_far = load.published
-                    await until(connection, "SELECT count(*) FROM waste_readings", lambda rows: rows >= so_far)
+                    await until(connection, "SELECT count(*) FROM waste_readings", lambda rows: rows > so_far)
                     before = reconnections(said)
                     await asyncio.sleep(4)
                     load.end()
