@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class Child:
     def send(self, number: signal.Signals) -> None:
         """Sends it a signal, if it still lives."""
         if self.code is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has ended, and we have not heard of it yet
+                os.kill(self.pid, number)
 
 
 class Nursery:
@@ -60,14 +62,14 @@ class Nursery:
         order = json.dumps({"module": module, "flags": list(flags), "log": str(log)})
         self._process.stdin.write(order.encode() + b"\n")
         self._process.stdin.flush()
-        return self._begun.get(timeout=60)
+        return self._begun.get(timeout=180)
 
     def close(self) -> None:
         """Ends it, and whatever it has started."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        self._process.wait(120)
         self._listener.join()
         self._process.stdout.close()
 

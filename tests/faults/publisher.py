@@ -141,7 +141,7 @@ class Publisher:
         self._book()
         return len(self._waiting)
 
-    async def drain(self, within_s: float = 60.0) -> None:
+    async def drain(self, within_s: float = 180.0) -> None:
         """Waits until the broker answers for everything, or the patience ends."""
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):

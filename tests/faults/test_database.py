@@ -52,7 +52,7 @@ async def test_database_stopped_at_once_amid_copy_gets_every_reading_once(
             for _ in range(times):
                 async with durable_scene.database() as database:
                     await durable_scene.grown(300)
-                    fallen += await freeze_in("COPY", process, database, 20)
+                    fallen += await freeze_in("COPY", process, database, 120)
                     await asyncio.to_thread(durable_server.stop, "immediate")
                     database.terminate()
                 await asyncio.to_thread(durable_server.start)
@@ -106,6 +106,7 @@ async def test_table_that_is_locked_delays_but_loses_nothing(scene: Scene) -> No
             async with database.transaction():
                 await database.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
                 await asyncio.sleep(2)
+                await until_blocked(database)
                 assert await blocked(database) == 1
             await scene.grown(300)
         await scene.settled(publisher)
@@ -143,11 +144,13 @@ async def test_deadlock_that_strikes_ingest_is_survived(scene: Scene) -> None:
                 async with database.transaction():
                     await database.execute("SET LOCAL deadlock_timeout = '1min'")  # ingest finds it first
                     await database.execute("UPDATE ingest_commits SET committed_at = committed_at")
-                    while not await blocked(database):
-                        await asyncio.sleep(0.01)
+                    await until_blocked(database)
                     await database.execute(f"LOCK TABLE {TABLE} IN ACCESS EXCLUSIVE MODE")
         await scene.settled(publisher)
-        found = await deadlocks(database) - before
+        found = 0
+        async with asyncio.timeout(60):  # a server process tells it when it ends
+            while found < 3:
+                found = await deadlocks(database) - before
     account = await scene.account("deadlock, ingest its victim, 3 times", publisher, f"deadlocks {found}")
     account.assert_kept()
     assert found == 3
@@ -197,6 +200,13 @@ async def blocked(database: asyncpg.Connection) -> int:
         "SELECT count(*) FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid))"
     )
     return count
+
+
+async def until_blocked(database: asyncpg.Connection) -> None:
+    """Waits until somebody waits for us."""
+    async with asyncio.timeout(60):
+        while not await blocked(database):
+            await asyncio.sleep(0.01)
 
 
 async def deadlocks(database: asyncpg.Connection) -> int:

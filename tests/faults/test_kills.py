@@ -16,7 +16,7 @@ from tests.faults.watch import PHASES, Phase, freeze_in, phase
 
 SEED = 20261125
 RATE = 600.0
-LONGEST_WAIT_S = 20.0
+LONGEST_WAIT_S = 120.0
 """A COPY of a small batch is over within a millisecond; a machine that is busy sees one in many."""
 
 
@@ -52,7 +52,7 @@ async def kill_again_and_again(scene: Scene, kills: int, module: str) -> tuple[P
 
 async def first_commit(process: IngestProcess, database: asyncpg.Connection) -> None:
     """Waits until this process has begun to write."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while await phase(database) not in ("COPY", "commit"):
             assert process.alive, process.last_words
             await asyncio.sleep(0.001)

@@ -128,7 +128,9 @@ async def test_data_that_is_a_day_late_is_stored(scene: Scene) -> None:
 
 @pytest.mark.asyncio
 async def test_clocks_of_1970_and_2099_make_no_chunk_or_partition(scene: Scene) -> None:
-    async with scene.ingesting(), Publisher(scene.settings) as publisher, scene.database() as database:
+    # All of one day, also when it has just begun.
+    hour = (datetime.now(UTC) - timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
+    async with scene.ingesting(), Publisher(scene.settings, hour) as publisher, scene.database() as database:
         publisher.publish(100)
         await scene.settled(publisher)
         before = await parts(database)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from telemetry.settings import Settings
 from tests.benchmarks.load import CONNECT, IN_FLIGHT, Publisher
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 async def flood(settings: Settings, messages: Sequence[tuple[str, bytes]]) -> None:

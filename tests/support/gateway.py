@@ -11,6 +11,8 @@ import aiomqtt
 
 from telemetry.settings import Settings
 
+PATIENCE_S = 120.0
+
 
 class Gateway:
     """Publishes to the topics of the settings; a message counts once the broker has acknowledged it."""
@@ -30,7 +32,7 @@ class Gateway:
 @asynccontextmanager
 async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """A connected gateway."""
-    async with aiomqtt.Client(settings.mqtt.host, settings.mqtt.port) as client:
+    async with aiomqtt.Client(settings.mqtt.host, settings.mqtt.port, timeout=PATIENCE_S) as client:
         yield Gateway(client, settings.mqtt.topic_root)
 
 
@@ -42,5 +44,6 @@ async def forget_session(settings: Settings, client_id: str) -> None:
         identifier=client_id,
         protocol=aiomqtt.ProtocolVersion.V5,
         clean_start=True,
+        timeout=PATIENCE_S,
     ):
         pass

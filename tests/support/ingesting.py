@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -15,7 +15,7 @@ from telemetry.demo.server import free_port
 from telemetry.ingest import service
 from telemetry.settings import Settings
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 @asynccontextmanager
@@ -47,6 +47,15 @@ async def _subscribed(url: str, task: asyncio.Task[None]) -> None:
 async def is_subscribed(url: str) -> bool:
     """Whether the ingest that shows its metrics there takes messages in."""
     return http.metric(await http.get(url, within_s=2) or "", "telemetry_ingest_mqtt_connected") == 1
+
+
+async def shows(url: str, is_right: Callable[[str], bool]) -> str:
+    """Waits until the page of the metrics is right, which follows what is committed by a moment; returns it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_right(page := await http.get(url) or ""):
+        assert time.monotonic() < deadline, page
+        await asyncio.sleep(0.05)
+    return page
 
 
 async def outcomes(database: asyncpg.Connection) -> Counter[str]:

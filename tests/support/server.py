@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from tests.support.sql import fetch_row
 
 URL_VARIABLE = "TELEMETRY_TEST_DATABASE_URL"
 BINDIR_VARIABLE = "TELEMETRY_TEST_PG_BINDIR"
+
+_QUIET_WITHIN_S = 30.0
 
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """A test server that crashes is thrown away; tests of durability ask `postgres_factory` for a server of their own."""
@@ -79,7 +82,19 @@ def temporary_directory() -> Iterator[Path]:
     try:
         yield directory
     finally:
-        shutil.rmtree(directory)
+        _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    """Removes it; what a server that was killed has left behind may take a moment to end, and write until then."""
+    deadline = time.monotonic() + _QUIET_WITHIN_S
+    while directory.exists():
+        try:
+            shutil.rmtree(directory)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def find_bindir() -> tuple[Path, str]:

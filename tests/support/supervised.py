@@ -21,7 +21,7 @@ from telemetry.demo import http
 from telemetry.demo.server import free_port
 from telemetry.settings import Settings
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 class Supervised:
@@ -56,10 +56,17 @@ class Supervised:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             connected = await self.samples("telemetry_ingest_mqtt_connected")
-            if sum(connected.values()) == sessions:
+            if list(connected.values()) == [1.0] * sessions:
                 return sorted(connected)
             assert self.process.returncode is None, self.said
             assert time.monotonic() < deadline, (connected, self.said)
+            await asyncio.sleep(0.1)
+
+    async def shows(self, name: str, wanted: dict[str, float]) -> None:
+        """Waits until a metric has these values; it follows what is committed by a moment."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (found := await self.samples(name)) != wanted:
+            assert time.monotonic() < deadline, (name, found, self.said)
             await asyncio.sleep(0.1)
 
     async def says(self, words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -28,7 +29,7 @@ def _get(url: str, within_s: float) -> str | None:
         with urllib.request.urlopen(url, timeout=within_s) as answer:  # noqa: S310 - our own http:// address
             text: str = answer.read().decode()
             return text
-    except (urllib.error.URLError, TimeoutError, ConnectionError):
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError):
         return None
 
 

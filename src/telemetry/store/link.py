@@ -69,6 +69,9 @@ class Link:
         Raises:
             ConfigurationError: an error that no patience cures.
         """
+        task = asyncio.current_task()
+        assert task is not None
+        cancelled_before = task.cancelling()
         pause = _FIRST_PAUSE_S
         while True:
             self._is_cut = False
@@ -76,6 +79,9 @@ class Link:
                 result = await work(await self._connected())
             except Exception as error:
                 self._drop()
+                if task.cancelling() > cancelled_before:
+                    # The rollback that it led to has failed, for the server is gone; it must not take its place.
+                    raise asyncio.CancelledError from error
                 self._note(error)
             else:
                 self._back()

@@ -30,7 +30,7 @@ from telemetry.store.copy import Counts
 from telemetry.store.writer import Writer
 from tests.integration.ingest.broker_model import SEQUENCE, Broker, Message
 
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 120.0
 
 
 class GatedWriter(Writer):

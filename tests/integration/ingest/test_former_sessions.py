@@ -94,7 +94,7 @@ async def send_one(settings: Settings) -> None:
         await until(database, "SELECT count(*) FROM ingest_sessions WHERE answered", lambda found: found == 5)
     # A broker that goes by client ids knows this one.
     name = f"{settings.mqtt.client_id}-gateway"
-    async with aiomqtt.Client(settings.mqtt.host, settings.mqtt.port, identifier=name) as sender:
+    async with aiomqtt.Client(settings.mqtt.host, settings.mqtt.port, identifier=name, timeout=PATIENCE_S) as sender:
         await sender.publish(f"{settings.mqtt.topic_root}/lighting/lamp", json.dumps({"power_w": 1.0}), qos=1)
 
 
@@ -141,16 +141,19 @@ async def test_former_session_is_kept_while_its_spool_holds_something(
     former = settings.mqtt.client_id
     file = leave_behind(tmp_path, settings, former)
     await on_record(connection, former, [f"{settings.mqtt.topic_root}/#"])
-    async with working(divided(settings, tmp_path)):
-        async with connected(settings, "test") as other, other.transaction():
-            # Longer than a silence: the broker has nothing to say, and the spool cannot be drained.
-            await other.execute("LOCK TABLE waste_readings IN ACCESS EXCLUSIVE MODE")
+    async with connected(settings, "test") as other:
+        # Longer than a silence: the broker has nothing to say, and the spool cannot be drained.
+        lock = other.transaction()
+        await lock.start()
+        await other.execute("LOCK TABLE waste_readings IN ACCESS EXCLUSIVE MODE")
+        async with working(divided(settings, tmp_path)):
             await until(connection, "SELECT count(*) FROM ingest_sessions WHERE answered", lambda n: n == 5)
             await asyncio.sleep(4 * SILENCE_S)
             assert await is_known(connection, former)
-        assert await received(connection, 5) == {"received": 5, "stored": 5}
-        await forgotten(connection, former)
-        assert not file.exists()
+            await lock.rollback()
+            assert await received(connection, 5) == {"received": 5, "stored": 5}
+            await forgotten(connection, former)
+            assert not file.exists()
 
 
 @pytest.mark.asyncio
@@ -184,7 +187,7 @@ async def test_former_session_is_kept_while_the_network_stalls(
     await publish(settings, total)
     await on_record(connection, former, filters, base=settings.mqtt.client_id)
     async with Proxy(broker.port) as proxy, ingesting(to_broker(settings, proxy.port)):
-        proxy.slow(0.02)
+        proxy.slow(0.05)
         await until(connection, "SELECT count(*) FROM waste_readings", lambda rows: rows >= 120)
         proxy.slow(4 * SILENCE_S)
         await asyncio.sleep(6 * SILENCE_S)
@@ -240,7 +243,8 @@ async def test_former_session_whose_spool_is_damaged_ends_nothing_else(
             await send_one(settings)
             await until(connection, "SELECT count(*) FROM lighting_readings", lambda rows: rows == 1)
             assert await is_known(connection, former)
-            file.write_bytes(whole)
+            (tmp_path / "whole").write_bytes(whole)
+            (tmp_path / "whole").replace(file)  # at once: it may be tried at any moment
             await forgotten(connection, former)
     assert await connection.fetchval("SELECT count(*) FROM waste_readings") == 5
     assert any(f"the spool {file} is damaged" in each.get("error", "") for each in said)

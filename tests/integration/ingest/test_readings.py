@@ -37,6 +37,7 @@ async def test_reading_of_every_domain_is_stored_with_every_value(
         "parking": {"occupied_spots": 3, "total_spots": 40, "arrivals": 12, "occupied": False},
         "waste": {"fill_level_pct": 0.1 + 0.2, "tilted": True, "lid_open": False, "battery_pct": 100},
     }
+    began = datetime.now(UTC)
     async with ingesting(settings), gateway(settings) as sender:
         for domain, values in sent.items():
             await sender.send(f"{domain}/{domain}-1", {"time": at(), **values, "firmware": {"version": "2.1"}})
@@ -47,7 +48,7 @@ async def test_reading_of_every_domain_is_stored_with_every_value(
         )
         assert row is not None
         assert row["time"] == NOW
-        assert timedelta(0) <= datetime.now(UTC) - row["received_at"] < timedelta(minutes=1)
+        assert began <= row["received_at"] <= datetime.now(UTC)
         assert {name: row[name] for name in values} == values
         assert json.loads(row["attributes"]) == {"firmware": {"version": "2.1"}}
         assert row["domain"] == domain
@@ -183,6 +184,7 @@ async def test_bad_reading_spoils_no_other_of_its_device_and_time(
         {"time": at(1), "power_w": 1.0},  # is known
         {"time": at(2), "power_w": 5.0},
     ]
+    began = datetime.now(UTC)
     async with ingesting(settings), gateway(settings) as sender:
         await sender.send("lighting/lamp", rows)
         assert await received(connection, 7) == {
@@ -199,7 +201,7 @@ async def test_bad_reading_spoils_no_other_of_its_device_and_time(
     assert (found["stored"], found["merged"], found["rejected_by_database"]) == (4, 2, 3)
     values = await connection.fetch("SELECT power_w, lamp_on FROM lighting_readings ORDER BY time")
     assert [tuple(row) for row in values] == [(5.0, True), (1.0, False)]
-    assert await connection.fetchval("SELECT min(received_at) > now() - interval '1 minute' FROM quarantine")
+    assert await connection.fetchval("SELECT min(received_at) FROM quarantine") >= began
     assert await connection.fetchval("SELECT count(*) FROM ledger WHERE readings = 0") == 0
 
 

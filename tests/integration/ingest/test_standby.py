@@ -23,9 +23,13 @@ from tests.support.proxy import Proxy
 from tests.support.supervised import until
 
 
-def with_spool(settings: Settings, directory: Path | None) -> Settings:
-    """The same with a spool there."""
-    spool = settings.spool.model_copy(update={"directory": directory, "after": timedelta(seconds=1)})
+def with_spool(settings: Settings, directory: Path | None, after: timedelta = timedelta(minutes=1)) -> Settings:
+    """The same with a spool there.
+
+    A database that takes longer than `after` to answer counts as away, and who does not hear from it that another
+    process has the name takes the session.
+    """
+    spool = settings.spool.model_copy(update={"directory": directory, "after": after})
     return settings.model_copy(update={"spool": spool})
 
 
@@ -80,7 +84,8 @@ async def test_process_that_lost_only_its_own_way_leaves_the_session_to_its_stan
     places = tmp_path / "first", tmp_path / "second"
     for place in places:
         place.mkdir()
-    first, second = (with_spool(settings, place if spooled else None) for place in places)
+    first = with_spool(settings, places[0] if spooled else None, timedelta(seconds=5))
+    second = with_spool(settings, places[1] if spooled else None)
     load = Load(settings)
     async with Proxy(urlsplit(settings.database.url.get_secret_value()).port or 0) as proxy:
         with capture_logs() as said:
@@ -97,16 +102,18 @@ async def test_process_that_lost_only_its_own_way_leaves_the_session_to_its_stan
                     await asyncio.sleep(4)
                     proxy.heal()
                     await comes(lambda: any(each["event"] == "ingest_replaced" for each in said))
-                    # The other one may have been thrown out last, and waits a little before it returns.
+                    await comes(lambda: any(each["event"] == "ingest_stopped" for each in said))
+                    # The other one may have been thrown out last, and waits a little before it returns: what is
+                    # published from now on is stored when it has.
                     so_far = load.published
-                    await until(connection, "SELECT count(*) FROM waste_readings", lambda rows: rows >= so_far)
+                    await until(connection, "SELECT count(*) FROM waste_readings", lambda rows: rows > so_far)
                     before = reconnections(said)
                     await asyncio.sleep(4)
                     load.end()
                     await loading
                     await until(connection, "SELECT count(*) FROM waste_readings", lambda rows: rows == load.published)
                     assert reconnections(said) == before
-                    assert not list(places[0].glob("*.sqlite"))
+                    await comes(lambda: not list(places[0].glob("*.sqlite")))
                     stop.set()
                 # It takes the session again when the other one has ended.
                 async with gateway(settings) as sender:
@@ -129,7 +136,7 @@ async def test_spool_of_a_standby_is_drained_while_it_stands_by(
             async with running(with_spool(settings, tmp_path)):
                 assert await received(connection, 5) == {"received": 5, "stored": 5}
                 await comes(lambda: any(each["event"] == "stands_by" for each in said))
-                assert not file.exists()
+                await comes(lambda: not file.exists())
     assert reconnections(said) == 0
 
 

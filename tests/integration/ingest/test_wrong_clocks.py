@@ -33,7 +33,7 @@ async def test_wrong_clock_makes_no_partition_and_no_chunk(
         "1970-01-01T00:00:00Z",
         0,
         "2099-01-01T00:00:00Z",
-        (now + settings.ingest.max_future + timedelta(minutes=1)).isoformat(),
+        (now + settings.ingest.max_future + timedelta(minutes=20)).isoformat(),
         (now - settings.ingest.max_lateness - timedelta(minutes=1)).isoformat(),
         (now - settings.retention.readings - timedelta(days=1)).isoformat(),
         "0001-01-01T00:00:00Z",

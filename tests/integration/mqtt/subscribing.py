@@ -17,7 +17,7 @@ from telemetry.mqtt.oversize import Message
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import MqttSettings
 
-PATIENCE_S = 15.0
+PATIENCE_S = 120.0
 
 
 def mqtt_settings(broker: LocalMosquitto, port: int | None = None, **changes: Any) -> MqttSettings:
@@ -60,6 +60,11 @@ class Listener:
         await until(lambda: self.task.done() or (stats.connected and stats.connections >= times))
         if self.task.done():
             self.task.result()
+
+    async def acknowledged(self) -> None:
+        """Waits until the broker has read the acknowledgements of what is settled."""
+        async with asyncio.timeout(PATIENCE_S):
+            assert await self.subscriber.echo(), "the connection was lost"
 
     async def received(self, count: int) -> None:
         """Waits until exactly so many messages were delivered."""
@@ -152,6 +157,7 @@ class Wire:
 
     async def __aexit__(self, *exc: object) -> None:
         self._server.close()
+        self.frozen = False
         self.cut()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=PATIENCE_S)
@@ -185,15 +191,19 @@ class Wire:
         try:
             while data := await source.read(1 << 18):
                 seen.append(data)
-                while self.frozen:
-                    await asyncio.sleep(0.01)
+                await self._thaw()
                 if not (self.deaf and any(seen is said for said in self.said)):
                     target.write(data)
                     await target.drain()
+            await self._thaw()
         except OSError:
             pass
         finally:
             target.close()
+
+    async def _thaw(self) -> None:
+        while self.frozen:
+            await asyncio.sleep(0.01)
 
 
 def _packets(data: bytes) -> list[Packet]:

@@ -8,7 +8,7 @@ import pytest
 from mqtt5 import DisconnectPacket, PubAckPacket, PubRecPacket, QoS
 
 from telemetry.demo.mosquitto import LocalMosquitto
-from tests.integration.mqtt.subscribing import Publisher, Wire, listening, mqtt_settings, until
+from tests.integration.mqtt.subscribing import PATIENCE_S, Publisher, Wire, listening, mqtt_settings, until
 from tests.support.broker_fixtures import MosquittoFactory
 
 pytestmark = pytest.mark.asyncio
@@ -24,7 +24,7 @@ async def test_unsettled_messages_come_again_after_a_crash(mosquitto: LocalMosqu
         await publisher.publish(50)
         await before.received(50)
         before.subscriber.settle(0, 20)
-        await asyncio.sleep(0.2)
+        await before.acknowledged()
         await before.kill()
     async with listening(settings, topic_root, settle=True) as after:
         await after.received(30)
@@ -36,7 +36,8 @@ async def test_acknowledgements_go_out_in_order_of_receipt_in_one_write(
     mosquitto: LocalMosquitto, topic_root: str
 ) -> None:
     async with Wire(mosquitto) as wire:
-        settings = mqtt_settings(mosquitto, wire.port, client_id=f"order-{topic_root[-8:]}")
+        # No ping may come between.
+        settings = mqtt_settings(mosquitto, wire.port, client_id=f"order-{topic_root[-8:]}", keep_alive="10m")
         async with listening(settings, topic_root) as listener, Publisher(mosquitto, topic_root) as publisher:
             await publisher.publish(300)
             await listener.received(300)
@@ -72,12 +73,12 @@ async def test_close_waits_for_what_is_being_committed_and_acknowledges_it(
         async with listening(settings, topic_root) as listener:
             await publisher.publish(40)
             await listener.received(40)
-            closing = asyncio.create_task(listener.close(grace_s=10))
+            closing = asyncio.create_task(listener.close(grace_s=600))
             await asyncio.sleep(0.1)
             await publisher.publish(7)
             assert not closing.done()
             listener.subscriber.settle(0, 40)
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(PATIENCE_S):
                 await closing
             assert len(listener.messages) == 40
         last = wire.packets(0)[-1]
@@ -94,7 +95,7 @@ async def test_close_does_not_wait_longer_than_its_grace(mosquitto: LocalMosquit
     async with listening(settings, topic_root) as listener, Publisher(mosquitto, topic_root) as publisher:
         await publisher.publish(10)
         await listener.received(10)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE_S):
             await listener.close(grace_s=0.2)
     async with listening(settings, topic_root, settle=True) as after:
         await after.received(10)
@@ -107,7 +108,7 @@ async def test_broker_restarted_in_order_loses_nothing(mosquitto_factory: Mosqui
             await publisher.publish(50)
         await listener.received(50)
         listener.subscriber.settle(0, 20)
-        await asyncio.sleep(0.2)
+        await listener.acknowledged()
         await asyncio.to_thread(broker.stop)
         # An acknowledgement counts once it is written: before the end of the stream is read, it still could be.
         await until(lambda: not listener.subscriber.stats.connected)

@@ -22,7 +22,8 @@ from tests.integration.query.asking import ask
 from tests.integration.query.rows import City, Row
 
 METER = Device("meter", "energy", interval_s=300)
-TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+TODAY = (datetime.now(UTC) - timedelta(hours=2)).replace(hour=0, minute=0, second=0, microsecond=0)
+"""A midnight that is long enough ago for the quarters before it to be closed."""
 START = TODAY - timedelta(days=4)
 INDEX = "energy_import_kwh"
 

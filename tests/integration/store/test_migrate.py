@@ -88,7 +88,7 @@ async def test_migration_that_waits_for_a_reader_holds_up_nobody(
             deadline = asyncio.get_running_loop().time() + 4
             while asyncio.get_running_loop().time() < deadline:
                 assert not migrating.done()
-                async with asyncio.timeout(3):
+                async with asyncio.timeout(60):  # it would never end behind one that waits for the reader
                     await devices.register(connection, {"bin": "waste"})
                 await asyncio.sleep(0.05)
         assert await migrating == ["0900_alone"]

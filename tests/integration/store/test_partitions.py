@@ -60,7 +60,8 @@ async def test_partition_that_somebody_reads_is_dropped_later_and_holds_up_nobod
             assert await retention.drop(dropper, "postgres", "waste", BEFORE, now) == []  # it is announced
             dropping = asyncio.create_task(retention.drop(dropper, "postgres", "waste", BEFORE, later))
             while not dropping.done():
-                async with asyncio.timeout(1), connection.transaction():
+                async with connection.transaction():
+                    await connection.execute("SET LOCAL lock_timeout = '1s'")
                     await connection.execute(INSERT, now, key)
                     now += timedelta(microseconds=1)
                     await connection.fetch("SELECT FROM waste_readings")

@@ -21,6 +21,8 @@ from telemetry.store.layout import Layout, Row
 from telemetry.store.writer import Writer
 
 WASTE = Layout.of(load_domains()["waste"])
+NOW = int(time.time()) * 1_000_000
+"""The same for all batches, however long a test takes: no two meet by chance, and all are of one hour of the ledger."""
 
 
 @pytest_asyncio.fixture
@@ -31,12 +33,11 @@ async def device_key(connection: asyncpg.Connection) -> int:
 
 def batch(device_key: int, *offsets: int) -> Batch:
     """A batch with a reading for each offset, in seconds before now."""
-    now = int(time.time()) * 1_000_000
-    made = Batch(0, len(offsets), now)
+    made = Batch(0, len(offsets), NOW)
     made.received["waste"] = len(offsets)
     readings = made.readings["waste"] = Readings(WASTE)
     for offset in offsets:
-        row: Row = (now - offset * 1_000_000, now, device_key, *[None] * (len(WASTE.columns) - 4), None)
+        row: Row = (NOW - offset * 1_000_000, NOW, device_key, *[None] * (len(WASTE.columns) - 4), None)
         readings.add(WASTE.entry(row, Part("city/v1/waste/bin", b"{}", 0)))
     return made
 
@@ -85,7 +86,7 @@ async def test_two_writers_of_one_name_never_write_at_once(settings: Settings, d
     await asyncio.sleep(0.5)
     assert not task.done()
     await first.close()
-    assert (await asyncio.wait_for(task, 20))["waste", "stored"] == 1
+    assert (await asyncio.wait_for(task, 60))["waste", "stored"] == 1
     await second.close()
 
 
@@ -99,14 +100,14 @@ async def test_what_is_acknowledged_is_written_beside_another_process(
     await first.open()
     kept = batch(device_key, 10)
     kept.acknowledged = True
-    assert (await asyncio.wait_for(second.write(kept), 20))["waste", "stored"] == 1
+    assert (await asyncio.wait_for(second.write(kept), 60))["waste", "stored"] == 1
     assert second.is_barred
     not_kept = asyncio.create_task(second.write(batch(device_key, 20)))
     await asyncio.sleep(0.5)
     assert not not_kept.done()
     await first.write(batch(device_key, 30))
     await first.close()
-    await asyncio.wait_for(not_kept, 20)
+    await asyncio.wait_for(not_kept, 60)
     assert not second.is_barred
     await second.close()
     again = Writer(settings, "worker", ignore)
@@ -144,7 +145,7 @@ async def test_place_is_of_one_process_at_a_time(settings: Settings, device_key:
     await asyncio.sleep(0.5)
     assert not waiting.done()
     await first.close()
-    await asyncio.wait_for(waiting, 20)
+    await asyncio.wait_for(waiting, 60)
     await second.close()
     await name.close()
 
@@ -227,15 +228,16 @@ async def test_writer_completes_many_rows_of_compressed_chunks(
     """More rows than TimescaleDB decompresses in one transaction by itself."""
     keys = await devices.register(connection, {f"bin-{number:03}": "waste" for number in range(1, 151)})
     assert sorted(keys.values()) == list(range(1, 151))
+    day = int(time.time()) // 86_400 * 86_400 - 10 * 86_400
     await connection.execute(
         """
         INSERT INTO waste_readings (time, received_at, device_key, fill_level_pct)
-        SELECT date_trunc('day', now()) - interval '10 days' + minute * interval '1 minute', now(), device, 1
+        SELECT to_timestamp($1) + minute * interval '1 minute', now(), device, 1
         FROM generate_series(1, 150) AS device, generate_series(0, 999) AS minute
-        """
+        """,
+        day,
     )
     await connection.execute("SELECT compress_chunk(chunk) FROM show_chunks('waste_readings') AS chunk")
-    day = int(await connection.fetchval("SELECT extract(epoch FROM date_trunc('day', now()))")) - 10 * 86_400
     made = Batch(0, 150, int(time.time()) * 1_000_000)
     made.received["waste"] = 150
     readings = made.readings["waste"] = Readings(WASTE)
@@ -243,7 +245,7 @@ async def test_writer_completes_many_rows_of_compressed_chunks(
     for device, key in keys.items():
         readings.add((day * 1_000_000, made.received_us, key, shape, Part(f"city/v1/waste/{device}", b"{}", 0), 60.0))
     under_test = Writer(settings, "worker", ignore)
-    counts = await asyncio.wait_for(under_test.write(made), 60)
+    counts = await asyncio.wait_for(under_test.write(made), 180)
     await under_test.close()
     assert counts["waste", "merged"] == 150
     assert await connection.fetchval("SELECT count(*) FROM waste_readings WHERE fill_level_pct = 1") == 150_000
