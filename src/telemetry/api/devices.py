@@ -16,9 +16,10 @@ from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
 from telemetry.api.parameters import StrictRoute, Zones
 from telemetry.api.problems import Problem, not_found
 from telemetry.api.schemas import ANY_NUMBER, ANY_TEXT, NEXT
-from telemetry.api.service import TheService
+from telemetry.api.service import Service, TheService
 from telemetry.errors import InvalidQuery
 from telemetry.query import devices as registered
+from telemetry.query.database import Connection
 from telemetry.query.instants import format_utc
 from telemetry.store import devices as registry
 
@@ -162,21 +163,31 @@ async def put_device(device_id: DeviceId, body: DeviceBody, service: TheService)
 )
 async def delete_device(device_id: DeviceId, service: TheService) -> Response:
     """Removes a device that never reported; 409 while there are readings of it, which would lose their device."""
-    async with service.connection() as connection, connection.transaction():
-        # A reading that is committed between the look and the removal would be nobody's.
-        await registry.stop_batches(connection)
-        holding = await registered.domains_with_readings(connection, device_id, service.registry)
-        if holding:
-            raise Problem(
-                HTTPStatus.CONFLICT,
-                "device-has-readings",
-                f"there are readings of {device_id} in {', '.join(holding)}; it stays as long as they do",
-                parameter="device_id",
-                given=device_id,
-            )
-        if not await registry.remove(connection, device_id):
-            raise not_found("device", device_id)
+    looked: set[int] = set()
+    async with service.connection() as connection:
+        # Ingest stands still for the second look only, and for nobody who is refused by the first one.
+        await _require_unused(connection, service, device_id, looked)
+        async with connection.transaction():
+            # A reading that is committed between the look and the removal would be nobody's.
+            await registry.stop_batches(connection)
+            await _require_unused(connection, service, device_id, looked)
+            if not await registry.remove(connection, device_id):
+                raise not_found("device", device_id)
     return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def _require_unused(connection: Connection, service: Service, device_id: str, looked: set[int]) -> None:
+    if await registered.one(connection, device_id) is None:
+        raise not_found("device", device_id)
+    holding = await registered.domains_with_readings(connection, device_id, service.registry, looked)
+    if holding:
+        raise Problem(
+            HTTPStatus.CONFLICT,
+            "device-has-readings",
+            f"there are readings of {device_id} in {', '.join(holding)}; it stays as long as they do",
+            parameter="device_id",
+            given=device_id,
+        )
 
 
 def _row(device: registered.Registered) -> dict[str, Any]:

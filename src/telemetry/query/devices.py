@@ -12,6 +12,7 @@ from itertools import starmap
 from telemetry.query.database import Connection
 from telemetry.query.sql import identifier
 from telemetry.query.turns import collected
+from telemetry.query.unrolled import few_of_quarters, listed
 
 _COLUMNS = """
     device_id, domain, name, zone, latitude, longitude, interval_s, first_seen, updated_at, skew_s, seen_at
@@ -72,15 +73,34 @@ async def one(connection: Connection, device_id: str) -> Registered | None:
     return None if row is None else Registered(*row)
 
 
-async def domains_with_readings(connection: Connection, device_id: str, domains: Iterable[str]) -> list[str]:
-    """The domains that hold readings of a device, raw or in roll-ups, which outlive them."""
+async def domains_with_readings(
+    connection: Connection, device_id: str, domains: Iterable[str], looked: set[int]
+) -> list[str]:
+    """The domains that hold readings of a device, raw or in roll-ups, which outlive them.
+
+    Args:
+        looked: entries of `late_ranges` whose readings were looked at before, by their ids; those of this look are
+            added. A second look finds what was committed since the first one, and is quickly done.
+    """
     names = sorted(domains)
-    arms = [
-        f"EXISTS (SELECT FROM {identifier(f'{name}_{relation}')} AS r WHERE r.device_key = d.device_key)"
-        for name in names
-        for relation in ("readings", "1d")
-    ]
-    row = await connection.fetchrow(f"SELECT {', '.join(arms)} FROM devices AS d WHERE device_id = $1", device_id)
+    # In this order; see `unrolled`.
+    quarters, entries = await listed(connection, names, looked)
+    arms = [f"EXISTS (SELECT FROM {identifier(f'{name}_1d')} AS r WHERE r.device_key = d.device_key)" for name in names]
+    row = await connection.fetchrow(
+        f"SELECT d.device_key, {', '.join(arms)} FROM devices AS d WHERE device_id = $1", device_id
+    )
     if row is None:
         return []
-    return [name for position, name in enumerate(names) if row[2 * position] or row[2 * position + 1]]
+    device_key, *found = row
+    holding = {name for name, holds in zip(names, found, strict=True) if holds}
+    for name in sorted(quarters.keys() - holding):
+        statement = f"""
+            SELECT EXISTS (SELECT FROM {identifier(f"{name}_readings")}
+                           WHERE device_key = $1 AND time >= $2 AND time < $3)
+        """
+        for span in few_of_quarters(quarters[name]):
+            if await connection.fetchval(statement, device_key, *span):
+                holding.add(name)
+                break
+    looked |= entries
+    return sorted(holding)

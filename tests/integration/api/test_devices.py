@@ -163,9 +163,23 @@ async def test_device_is_not_removed_under_a_reading_that_is_being_committed(
         """,
         now,
     )
+    await connection.execute(
+        "INSERT INTO late_ranges (domain, bucket) VALUES ('waste', date_bin('15 minutes', now(), '2000-01-01 00:00Z'))"
+    )
     await transaction.commit()
     assert (await removal).status_code == 409
     assert (await client.get("/v1/devices/bin-7")).status_code == 200
+
+
+@pytest.mark.asyncio
+async def test_device_with_readings_is_refused_while_batches_are_under_way(
+    client: httpx.AsyncClient, city: City, connection: asyncpg.Connection
+) -> None:
+    await city.add([Row(datetime(2026, 11, 20, tzinfo=UTC), city.devices[0], {"power_w": 1.0})])
+    async with connection.transaction():
+        await connection.execute("SELECT telemetry_begin_batch()")
+        assert (await client.delete("/v1/devices/lamp-1")).status_code == 409
+        assert (await client.delete("/v1/devices/lamp-9")).status_code == 404
 
 
 @pytest.mark.asyncio
