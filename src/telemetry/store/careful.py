@@ -10,7 +10,7 @@ one. The readings of such a row are settled apart, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,9 +29,9 @@ from telemetry.store.batch import (
     quarantined,
 )
 from telemetry.store.changes import note_completed
-from telemetry.store.copy import PATIENCE_S, Counts, copy_entries, count, device_of
-from telemetry.store.failures import Failure, classify
-from telemetry.store.layout import DEVICE_KEY, FIRST_METRIC, RECEIVED_AT, TIME, Entry, Layout, Row
+from telemetry.store.copy import PATIENCE_S, Counts, Stored, copy_entries, count, device_of
+from telemetry.store.failures import Failure, classify, lacks_partition
+from telemetry.store.layout import DEVICE_KEY, FIRST_METRIC, QUARTER_US, RECEIVED_AT, TIME, Entry, Layout, Row
 from telemetry.store.merge import Again, differences, merge
 
 _ATTEMPTS: Final = 5
@@ -46,16 +46,26 @@ class _Outcome:
     counts: Counts = field(default_factory=Counts)
     refused: list[Quarantined] = field(default_factory=list)
     completed: list[Row] = field(default_factory=list)
+    touched: set[int] = field(default_factory=set)
+    """Quarters of an hour that have new or completed rows, in µs since 1970."""
+
+    def touch(self, rows: Iterable[Entry | Row]) -> None:
+        """Notes the quarters of rows that were stored or completed."""
+        self.touched.update(row[TIME] // QUARTER_US * QUARTER_US for row in rows)
 
     def refuse(self, reason: Reason, row: Row, source: Source, words: str) -> None:
         """Notes a reading that goes to quarantine."""
         self.refused.append(quarantined(source, row[RECEIVED_AT], self.domain, device_of(source), reason, words))
 
 
-async def store_carefully(database: asyncpg.Connection, batch: Batch) -> tuple[Counts, list[Quarantined]]:
-    """Stores what is new, completes what is there; returns the counts and the refused readings."""
+async def store_carefully(database: asyncpg.Connection, batch: Batch) -> Stored:
+    """Stores what is new, completes what is there.
+
+    The partitions of its days must have been made: a row that has none is refused.
+    """
     counts: Counts = Counts()
     refused: list[Quarantined] = []
+    quarters: list[tuple[str, int]] = []
     # Two processes that complete the same row at the same moment would not see each other's values.
     await database.execute("SELECT pg_advisory_xact_lock($1)", _MERGE_LOCK, timeout=PATIENCE_S)
     for domain, readings in batch.readings.items():
@@ -63,7 +73,8 @@ async def store_carefully(database: asyncpg.Connection, batch: Batch) -> tuple[C
         await note_completed(database, domain, outcome.completed)
         counts.update(outcome.counts)
         refused += outcome.refused
-    return counts, refused
+        quarters += [(domain, quarter) for quarter in sorted(outcome.touched)]
+    return Stored(counts, refused, quarters)
 
 
 async def _store(database: asyncpg.Connection, domain: str, readings: Readings) -> _Outcome:
@@ -91,6 +102,7 @@ async def _settle(database: asyncpg.Connection, domain: str, readings: Readings,
         if not bad:
             await savepoint.commit()
             outcome.completed += resolution.updates
+            outcome.touch([*resolution.inserts, *resolution.updates])
             break
         await savepoint.rollback()
         apart |= {(row[DEVICE_KEY], row[TIME]) for row in bad}
@@ -124,6 +136,7 @@ async def _one_by_one(
             outcome.refuse(Reason.REJECTED_BY_DATABASE, row, source, words)
             continue
         counts[domain, STORED] += 1
+        outcome.touch([row])
         if there is not None:
             counts[domain, MERGED] += 1
             outcome.completed.append(merged)
@@ -190,4 +203,6 @@ def _refusal(error: Exception) -> str:
     """The words of an error that is about a row; any other error is raised again."""
     if classify(error) is not Failure.ROW:
         raise error
+    if lacks_partition(error):
+        return f"{error}: the table of that day was detached, so that nothing can be stored there"
     return str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import asyncpg
 
@@ -16,8 +16,24 @@ from telemetry.store.layout import RECEIVED_AT, SHAPE, Entry, Layout, Shape
 Counts = Counter[tuple[str, str]]
 """Readings by domain and outcome, as the ledger has them."""
 
+Quarters: TypeAlias = Sequence[tuple[str, int]]
+"""Domains and quarters of an hour, in µs since 1970."""
+
 PATIENCE_S: Final = 60.0
 """A statement that takes longer has lost its server; the batch is repeated over a new connection."""
+
+
+class Stored(NamedTuple):
+    """What became of the readings of a batch that could be stored.
+
+    Attributes:
+        refused: those that the rows there contradict, and those that the database refuses.
+        quarters: those in which rows are new or were completed; None = all that the readings are about.
+    """
+
+    counts: Counts
+    refused: list[Quarantined]
+    quarters: Quarters | None
 
 
 async def copy(database: asyncpg.Connection, table: str, columns: Sequence[str], rows: Sequence[Any]) -> None:
@@ -51,8 +67,8 @@ def _binary(entries: Sequence[Entry]) -> bytes:
     return b"".join([HEADER, *(encode(shape, alike) for shape, alike in shapes.items()), TRAILER])
 
 
-async def store_new(database: asyncpg.Connection, batch: Batch) -> tuple[Counts, list[Quarantined]]:
-    """Stores a batch whose readings are all new; returns the counts, and no refused readings.
+async def store_new(database: asyncpg.Connection, batch: Batch) -> Stored:
+    """Stores a batch whose readings are all new.
 
     Raises:
         asyncpg.UniqueViolationError: one of them is not new. Other errors of classes 22 and 23: a row is refused.
@@ -61,7 +77,7 @@ async def store_new(database: asyncpg.Connection, batch: Batch) -> tuple[Counts,
     for domain, readings in batch.readings.items():
         await copy_entries(database, readings.layout, readings.entries)
         counts[domain, STORED] += len(readings.entries)
-    return counts, []
+    return Stored(counts, [], None)
 
 
 def _require(tag: str, table: str, rows: int) -> None:

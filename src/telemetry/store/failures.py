@@ -1,8 +1,8 @@
 """What an error of the database means for the batch that met it: try again, find the bad row, or halt.
 
 PostgreSQL's SQLSTATE classes: 08 connection, 25P03 and 57 interruption, 40 rollback, 53 resources, 55P03 lock timeout
-and 58 system are infrastructure and pass; 22 data and 23 integrity are about one row; everything else, 42 above
-all, is a fault of ours.
+and 58 system are infrastructure and pass; 22 data and 23 integrity are about one row, also a row that has no partition
+to go to; everything else, 42 above all, is a fault of ours.
 Source: PostgreSQL documentation, appendix A.
 """
 
@@ -34,7 +34,7 @@ def classify(error: BaseException) -> Failure:
     """The class of an error that asyncpg or the operating system raised."""
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
-        if state[:2] in _PASSING or state in _PASSING_STATES or _lacks_partition(error):
+        if state[:2] in _PASSING or state in _PASSING_STATES:
             return Failure.RETRY
         if state == _WRONG_BINARY:
             return Failure.HALT
@@ -52,6 +52,6 @@ def is_about_rows(error: BaseException) -> bool:
     return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in _OF_ROWS
 
 
-def _lacks_partition(error: asyncpg.PostgresError) -> bool:
-    """Whether a row has no partition to go to: no fault of the row, for ingest makes the partitions itself."""
-    return error.sqlstate == asyncpg.CheckViolationError.sqlstate and error.constraint_name is None
+def lacks_partition(error: BaseException) -> bool:
+    """Whether a row has no partition to go to."""
+    return isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None

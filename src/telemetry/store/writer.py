@@ -10,7 +10,7 @@ connection therefore asks for the last id first, when no older connection of our
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final, TypeAlias
 from uuid import UUID
@@ -24,7 +24,7 @@ from telemetry.store.allowance import Allowance, Choice
 from telemetry.store.batch import DUPLICATE, RECEIVED, Batch, Quarantined
 from telemetry.store.binary import POSTGRES_EPOCH_US
 from telemetry.store.careful import store_carefully
-from telemetry.store.copy import PATIENCE_S, Counts, copy, store_new
+from telemetry.store.copy import PATIENCE_S, Counts, Quarters, Stored, copy, store_new
 from telemetry.store.failures import Failure, classify
 from telemetry.store.layout import DAY_US, EPOCH, HOUR_US
 from telemetry.store.link import Link, Occupied
@@ -32,10 +32,7 @@ from telemetry.store.maintain import ensure_partitions
 
 log = structlog.get_logger()
 
-Quarters: TypeAlias = Sequence[tuple[str, int]]
-"""Domains and quarters of an hour (in µs since 1970) that a batch touches."""
-
-Store: TypeAlias = Callable[[asyncpg.Connection, Batch], Awaitable[tuple[Counts, list[Quarantined]]]]
+Store: TypeAlias = Callable[[asyncpg.Connection, Batch], Awaitable[Stored]]
 
 _LOCKS: Final = 0x7E1E_0003
 """First key of the advisory locks by client id."""
@@ -184,13 +181,18 @@ class Writer:
         if (counts := self._committed_before(batch)) is not None:
             return counts
         quarters = self._refuse_older(batch, list(batch.quarters()))
-        await self._ensure_partitions(database, quarters)
         if not self._expect_known and not batch.repeats:
+            await self._ensure_partitions(database, quarters)
             try:
                 return await self._transaction(database, batch, quarters, store_new)
             except Exception as error:
                 if classify(error) is not Failure.ROW:
                     raise
+            # What the attempt found to be gone was refused.
+            quarters = self._refuse_older(batch, list(batch.quarters()))
+        # With care, a row that has no partition is refused; and one that is remembered may be gone.
+        self._days.clear()
+        await self._ensure_partitions(database, quarters)
         counts = await self._transaction(database, batch, quarters, store_carefully)
         # Redelivery after a crash comes in many batches; there is no use in failing on each of them first.
         self._expect_known = any(outcome == DUPLICATE for _, outcome in counts)
@@ -232,7 +234,7 @@ class Writer:
         await transaction.start()
         try:
             quarters = await self._begin_batch(database, batch, quarters)
-            counts, refused = await store(database, batch)
+            counts, refused, touched = await store(database, batch)
             refused = [*batch.refused, *refused]
             for each in refused:
                 counts[each.domain, each.reason] += 1
@@ -244,7 +246,7 @@ class Writer:
             choice = self._allowance.choose(refused, batch.received_us)
             for (domain, device_id, _), readings in batch.not_kept.items():
                 choice.left_out[domain, device_id] += readings
-            await self._account(database, batch, quarters, counts, choice.kept)
+            await self._account(database, batch, quarters if touched is None else touched, counts, choice.kept)
         except BaseException as error:
             # Where it is no fault of a row the connection is given up, and a rollback could wait for a dead server.
             if classify(error) is not Failure.RETRY and not database.is_closed():
