@@ -22,11 +22,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from random import randrange
-from typing import Final
+from typing import Final, TypeVar
 
 from telemetry.store.batch import Batch
 from telemetry.store.clocks import Clock
-from telemetry.store.layout import DEVICE_KEY, HOUR_US, QUARTER_US, RECEIVED_AT, SECOND_US, TIME, Entry
+from telemetry.store.layout import DEVICE_KEY, HOUR_US, QUARTER_US, RECEIVED_AT, SECOND_US, TIME
+
+Some = TypeVar("Some")
 
 WINDOW_US: Final = QUARTER_US
 BANDS_S: Final = (5, 60, 300)
@@ -151,7 +153,7 @@ class Clocks:
                 del self._estimates[device]
 
 
-def _some(rows: Sequence[Entry], step: int) -> Sequence[Entry]:
+def _some(rows: Sequence[Some], step: int) -> Sequence[Some]:
     """Every so many-th row, beginning anywhere: devices that take turns must not hide between the steps."""
     return rows if step == 1 else rows[randrange(step) :: step]  # noqa: S311 - no secret depends on it
 

@@ -97,15 +97,15 @@ async def _settle(database: asyncpg.Connection, domain: str, readings: Readings,
         outcome.refused += count(outcome.counts, domain, resolution)
         savepoint = database.transaction()
         await savepoint.start()
-        bad: list[Row] = await _copy_halving(database, readings.layout, resolution.inserts)
-        bad += [row for row in resolution.updates if await _update(database, readings.layout, row) is not None]
+        bad = {_key(entry) for entry in await _copy_halving(database, readings.layout, resolution.inserts)}
+        bad |= {_key(row) for row in resolution.updates if await _update(database, readings.layout, row) is not None}
         if not bad:
             await savepoint.commit()
             outcome.completed += resolution.updates
             outcome.touch([*resolution.inserts, *resolution.updates])
             break
         await savepoint.rollback()
-        apart |= {(row[DEVICE_KEY], row[TIME]) for row in bad}
+        apart |= bad
     parts = readings.parts(apart)
     for key in sorted(apart):
         await _one_by_one(database, readings.layout, parts[key], existing.get(key), outcome)
@@ -158,7 +158,11 @@ async def _existing(database: asyncpg.Connection, readings: Readings) -> dict[Ke
         max(times),
         timeout=PATIENCE_S,
     )
-    return {(row[DEVICE_KEY], row[TIME]): tuple(row) for row in rows}
+    return {_key(row): row for row in (Row(tuple(each)) for each in rows)}
+
+
+def _key(row: Entry | Row) -> Key:
+    return row[DEVICE_KEY], row[TIME]
 
 
 async def _copy_halving(database: asyncpg.Connection, layout: Layout, entries: Sequence[Entry]) -> list[Entry]:

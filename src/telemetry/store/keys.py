@@ -13,7 +13,7 @@ from telemetry.errors import Reason
 from telemetry.store import devices
 from telemetry.store.batch import Batch, Readings, quarantined
 from telemetry.store.copy import device_of
-from telemetry.store.layout import DEVICE_KEY, RECEIVED_AT, SOURCE, Entry
+from telemetry.store.layout import RECEIVED_AT, SOURCE, Entry
 
 
 async def renew(database: asyncpg.Connection, batch: Batch, *, register: bool) -> None:
@@ -49,7 +49,8 @@ def _renew(batch: Batch, domain: str, readings: Readings, found: dict[str, int])
         source = entry[SOURCE]
         device_id = device_of(source)
         if (key := found.get(device_id)) is not None:
-            good.append((*entry[:DEVICE_KEY], key, *entry[DEVICE_KEY + 1 :]))
+            time_us, received_us, _, *rest = entry
+            good.append((time_us, received_us, key, *rest))
             continue
         refused = quarantined(
             source, entry[RECEIVED_AT], domain, device_id, Reason.UNKNOWN_DEVICE, unregistered(device_id)

@@ -12,19 +12,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias
+from typing import Any, Final, NewType, TypeAlias
 
 from telemetry.domains import Domain
 
-Row: TypeAlias = tuple[Any, ...]
+Row = NewType("Row", tuple[Any, ...])
 """(time in µs, received_at in µs, device_key, metrics…, attributes as JSON text or None)."""
 
-TIME, RECEIVED_AT, DEVICE_KEY, FIRST_METRIC = range(4)
+TIME: Final = 0
+RECEIVED_AT: Final = 1
+DEVICE_KEY: Final = 2
+FIRST_METRIC: Final = 3
 
-Entry: TypeAlias = tuple[Any, ...]
-"""(time in µs, received_at in µs, device_key, shape, source, the values of the shape…)."""
+Entry: TypeAlias = "tuple[int, int, int, Shape, Any, *tuple[Any, ...]]"
+"""(time in µs, received_at in µs, device_key, shape, source, the values of the shape…); no row, and made without a call
+because there is one for each message."""
 
-SHAPE, SOURCE, FIRST_VALUE = 3, 4, 5
+SHAPE: Final = 3
+SOURCE: Final = 4
+FIRST_VALUE: Final = 5
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -50,7 +56,7 @@ class Shape:
         row = [*entry[:SHAPE], *[None] * (len(self.layout.columns) - FIRST_METRIC)]
         for place, value in zip(self._places, entry[FIRST_VALUE:], strict=True):
             row[place] = value
-        return tuple(row)
+        return Row(tuple(row))
 
 
 @dataclass(frozen=True, eq=False)

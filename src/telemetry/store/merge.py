@@ -35,7 +35,7 @@ def merge(row: Row, other: Row) -> tuple[Again, Row]:
         return Again.CONFLICT, row
     if merged == values and attributes == kept:
         return Again.DUPLICATE, row
-    return Again.MERGED, (*row[:FIRST_METRIC], *merged, attributes)
+    return Again.MERGED, Row((*row[:FIRST_METRIC], *merged, attributes))
 
 
 def differences(columns: Sequence[str], row: Row, other: Row) -> str:

@@ -39,7 +39,7 @@ async def write(settings: Settings, device_key: int, *readings: tuple[datetime, 
     batch.readings["waste"] = Readings(WASTE)
     for at, values in readings:
         cells = [values.get(column) for column in WASTE.columns[FIRST_METRIC:]]
-        row: Row = (int(at.timestamp()) * 1_000_000, now, device_key, *cells)
+        row = Row((int(at.timestamp()) * 1_000_000, now, device_key, *cells))
         batch.readings["waste"].add(WASTE.entry(row, Part("city/v1/waste/bin", b"{}", 0)))
     writer = Writer(settings, "worker", lambda: None)
     await writer.write(batch)

@@ -37,7 +37,7 @@ def batch(device_key: int, *offsets: int) -> Batch:
     made.received["waste"] = len(offsets)
     readings = made.readings["waste"] = Readings(WASTE)
     for offset in offsets:
-        row: Row = (NOW - offset * 1_000_000, NOW, device_key, *[None] * (len(WASTE.columns) - 4), None)
+        row = Row((NOW - offset * 1_000_000, NOW, device_key, *[None] * (len(WASTE.columns) - 4), None))
         readings.add(WASTE.entry(row, Part("city/v1/waste/bin", b"{}", 0)))
     return made
 
@@ -211,7 +211,8 @@ async def test_batch_whose_first_attempt_fails_does_not_use_what_it_registered_t
     made = batch(device_key, 1)
     readings = made.readings["waste"]
     made.received["waste"] = 2
-    bad = (made.received_us, made.received_us, device_key, *[None] * (len(WASTE.columns) - 4), '{"note": "\\u0000"}')
+    empty = [None] * (len(WASTE.columns) - 4)
+    bad = Row((made.received_us, made.received_us, device_key, *empty, '{"note": "\\u0000"}'))
     readings.add(WASTE.entry(bad, Part("city/v1/waste/bin", b"{}", 0)))
     await connection.execute("DELETE FROM devices")
     counts = await under_test.write(made)

@@ -65,7 +65,7 @@ def expected(row: Row) -> bytes:
     ],
 )
 def test_rows_of_any_shape_are_as_documented(values: tuple[object, ...]) -> None:
-    rows = [(YEAR_2000_US + at, YEAR_2000_US - at, at, *values) for at in (1, 2, 3)]
+    rows = [Row((YEAR_2000_US + at, YEAR_2000_US - at, at, *values)) for at in (1, 2, 3)]
     entries = [LAYOUT.entry(row) for row in rows]
     shape = entries[0][3]
     assert encode(shape, entries) == b"".join(map(expected, rows))

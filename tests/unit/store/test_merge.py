@@ -24,7 +24,7 @@ LAYOUT = Layout(
 
 
 def row(power_w: float | None = None, lamp_on: bool | None = None, attributes: str | None = None, at: int = 0) -> Row:
-    return (at, 5, 1, power_w, lamp_on, attributes)
+    return Row((at, 5, 1, power_w, lamp_on, attributes))
 
 
 @pytest.mark.parametrize(
