@@ -256,37 +256,26 @@ def import_devices(
 ) -> None:
     """Register the devices of a CSV file; good rows are kept, every bad one is named with its line."""
     from telemetry.domains import load_domains
-    from telemetry.store import device_list, devices
+    from telemetry.store import device_list
     from telemetry.store.pool import connection
 
     settings = _settings()
     domains = load_domains(settings.domains.directories)
 
-    async def bring_in() -> tuple[int, int, list[device_list.BadRow]]:
-        good: list[devices.Device] = []
-        bad: list[device_list.BadRow] = []
-        added = known = 0
+    async def bring_in() -> device_list.Imported:
         async with connection(settings, "import") as database:
             with Progress(console=Console(stderr=True)) as progress:
                 task = progress.add_task(f"Reading {file.name}", total=file.stat().st_size if file.exists() else None)
-                for size, row in device_list.read_devices(file, domains):
-                    progress.update(task, completed=size)
-                    bad.append(row) if isinstance(row, device_list.BadRow) else good.append(row)
-                    if len(good) >= _IMPORTED_AT_ONCE:
-                        new, old = await devices.upsert(database, good)
-                        added, known, good = added + new, known + old, []
-                new, old = await devices.upsert(database, good)
-        return added + new, known + old, bad
+                return await device_list.import_devices(
+                    database, file, domains, lambda read: progress.update(task, completed=read)
+                )
 
-    added, known, bad = uvloop.run(bring_in())
-    for row in bad:
+    done = uvloop.run(bring_in())
+    for row in done.refused:
         typer.echo(f"{file}:{row.line}: {row.fault}", err=True)
-    typer.echo(f"{added:,} devices added, {known:,} updated, {len(bad):,} rows refused")
-    if bad:
+    typer.echo(f"{done.added:,} devices added, {done.known:,} updated, {len(done.refused):,} rows refused")
+    if done.refused:
         raise typer.Exit(1)
-
-
-_IMPORTED_AT_ONCE = 1_000
 
 
 @database_app.command()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
+
 from telemetry.errors import ConfigurationError
 from telemetry.settings import parse_duration
-from telemetry.store.devices import Device
+from telemetry.store.devices import Device, upsert
 
 COLUMNS = ("id", "domain", "name", "zone", "latitude", "longitude", "interval")
 REQUIRED = ("id", "domain")
 
+_AT_ONCE = 1_000
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -29,6 +32,48 @@ class BadRow:
 
     line: int
     fault: str
+
+
+@dataclass(slots=True)
+class Imported:
+    """What became of a list.
+
+    Attributes:
+        added, known: devices that are new, and those that were there before.
+        refused: rows that are no device.
+    """
+
+    added: int = 0
+    known: int = 0
+    refused: list[BadRow] = field(default_factory=list)
+
+
+async def import_devices(
+    database: asyncpg.Connection, path: Path, domains: Collection[str], read: Callable[[int], object]
+) -> Imported:
+    """Registers the devices of a file, some at a time; errors as by `read_devices`.
+
+    What was registered before an error stays, and is there when the file is imported again.
+
+    Args:
+        domains: in which a device may be at home.
+        read: is told how many bytes have been read so far.
+    """
+    done = Imported()
+    waiting: list[Device] = []
+
+    async def register() -> None:
+        added, known = await upsert(database, waiting)
+        done.added, done.known = done.added + added, done.known + known
+        waiting.clear()
+
+    for size, row in read_devices(path, domains):
+        read(size)
+        done.refused.append(row) if isinstance(row, BadRow) else waiting.append(row)
+        if len(waiting) >= _AT_ONCE:
+            await register()
+    await register()
+    return done
 
 
 def read_devices(path: Path, domains: Collection[str]) -> Iterator[tuple[int, Device | BadRow]]:
