@@ -17,6 +17,7 @@ from typing import Final
 import asyncpg
 
 from telemetry.errors import Reason, Unavailable
+from telemetry.store import locks
 from telemetry.store.batch import (
     DUPLICATE,
     MERGED,
@@ -35,7 +36,6 @@ from telemetry.store.layout import DEVICE_KEY, FIRST_METRIC, QUARTER_US, RECEIVE
 from telemetry.store.merge import Again, differences, merge
 
 _ATTEMPTS: Final = 5
-_MERGE_LOCK: Final = 0x7E1E_0004
 
 
 @dataclass
@@ -66,9 +66,13 @@ async def store_carefully(database: asyncpg.Connection, batch: Batch) -> Stored:
     counts: Counts = Counts()
     refused: list[Quarantined] = []
     quarters: list[tuple[str, int]] = []
-    # Two processes that complete the same row at the same moment would not see each other's values.
-    await database.execute("SELECT pg_advisory_xact_lock($1)", _MERGE_LOCK, timeout=PATIENCE_S)
-    for domain, readings in batch.readings.items():
+    await database.execute("SELECT pg_advisory_xact_lock_shared($1)", locks.MERGE_ALL, timeout=PATIENCE_S)
+    # Each in the order of their names, so that nobody has what another one waits for.
+    for domain, readings in sorted(batch.readings.items()):
+        # Two processes that complete the same row at the same moment would not see each other's values.
+        await database.execute(
+            "SELECT pg_advisory_xact_lock($1, hashtext($2))", locks.MERGE, domain, timeout=PATIENCE_S
+        )
         outcome = await _store(database, domain, readings)
         await note_completed(database, domain, outcome.completed)
         counts.update(outcome.counts)

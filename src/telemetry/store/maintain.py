@@ -24,7 +24,7 @@ import structlog
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
 from telemetry.spans import QUARTER, of_quarters
-from telemetry.store import changes, counters, retention, roll_ups
+from telemetry.store import changes, counters, locks, retention, roll_ups
 from telemetry.store.engine import recorded_engine
 from telemetry.store.failures import Failure, classify, is_about_rows
 from telemetry.store.link import ANSWER_WITHIN_S
@@ -33,8 +33,6 @@ from telemetry.store.watch import watched
 
 log = structlog.get_logger()
 
-LEADER = 0x7E1E_0002
-"""Key of the advisory lock of the process that maintains."""
 OPEN_SHARE = 0.05
 """Part of the time that may go into keeping the open quarter's roll-ups fresh for dashboards (postgres engine)."""
 
@@ -105,7 +103,7 @@ async def _lead(database: asyncpg.Connection, settings: Settings, stop: asyncio.
 
 
 async def _is_leader(database: asyncpg.Connection) -> bool:
-    leader: bool = await database.fetchval("SELECT pg_try_advisory_lock($1)", LEADER, timeout=ANSWER_WITHIN_S)
+    leader: bool = await database.fetchval("SELECT pg_try_advisory_lock($1)", locks.LEAD, timeout=ANSWER_WITHIN_S)
     return leader
 
 

@@ -20,15 +20,12 @@ from telemetry.domains import Registry, load_domains
 from telemetry.errors import ConfigurationError, MigrationError
 from telemetry.resources import folder
 from telemetry.settings import Settings
-from telemetry.store import counters
+from telemetry.store import counters, locks
 from telemetry.store.engine import Engine, decide_engine, recorded_engine
 from telemetry.store.migrations import Migration, find_migrations
 from telemetry.store.pool import connection
 
 log = structlog.get_logger()
-
-LOCK = 0x7E1E_0001
-"""Key of the advisory lock that only one runner holds."""
 
 _HOUR: Final = timedelta(hours=1)
 _LOCK_PATIENCE: Final = "2s"
@@ -58,7 +55,7 @@ async def migrate(settings: Settings) -> list[str]:
         ConfigurationError: engine or time zone differ from what the database was made for.
     """
     async with connection(settings, "db migrate") as database:
-        await database.execute("SELECT pg_advisory_lock($1)", LOCK)
+        await database.execute("SELECT pg_advisory_lock($1)", locks.MIGRATE)
         engine = await decide_engine(database, settings)
         migrations = _migrations(settings, engine)
         landed = await _landed(database)

@@ -12,14 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Final, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
 import structlog
 
 from telemetry.settings import Settings
-from telemetry.store import keys, raw
+from telemetry.store import keys, locks, raw
 from telemetry.store.allowance import Allowance, Choice
 from telemetry.store.batch import DUPLICATE, RECEIVED, Batch, Quarantined
 from telemetry.store.binary import POSTGRES_EPOCH_US
@@ -34,10 +34,6 @@ log = structlog.get_logger()
 
 Store: TypeAlias = Callable[[asyncpg.Connection, Batch], Awaitable[Stored]]
 
-_LOCKS: Final = 0x7E1E_0003
-"""First key of the advisory locks by client id."""
-_PLACES: Final = 0x7E1E_0005
-"""First key of the advisory locks by client id and place."""
 _QUARANTINE = ("received_at", "domain", "device_id", "reason", "detail", "topic", "payload", "position")
 
 _ACCOUNT = """
@@ -141,9 +137,9 @@ class Writer:
         )
         # By default TimescaleDB ends a transaction that decompresses 100,000 rows, and would do so at each repetition.
         await database.execute("SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
-        if self.place is not None and not await _locked(database, _PLACES, f"{self._worker} {self.place}"):
+        if self.place is not None and not await _locked(database, locks.PLACE, f"{self._worker} {self.place}"):
             raise Occupied(f"the database still serves a process that had the spool of {self._worker} before")
-        self.is_barred = not await _locked(database, _LOCKS, self._worker)
+        self.is_barred = not await _locked(database, locks.WORKER, self._worker)
         self._committed = frozenset(
             await database.fetchval(
                 """
@@ -159,7 +155,7 @@ class Writer:
     async def _require_name(self, database: asyncpg.Connection) -> None:
         """Makes sure that no other process writes under our name; where one did, it may have ended since."""
         if self.is_barred:
-            self.is_barred = not await _locked(database, _LOCKS, self._worker)
+            self.is_barred = not await _locked(database, locks.WORKER, self._worker)
         if self.is_barred:
             raise Occupied(
                 f"another process ingests as {self._worker}; this one waits until it ends. If both are meant to work, "

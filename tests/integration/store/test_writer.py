@@ -15,7 +15,7 @@ from asyncpg.transaction import Transaction
 
 from telemetry.domains import load_domains
 from telemetry.settings import Settings
-from telemetry.store import devices, writer
+from telemetry.store import devices, locks, writer
 from telemetry.store.batch import Batch, Part, Readings
 from telemetry.store.layout import Layout, Row
 from telemetry.store.writer import Writer
@@ -250,3 +250,33 @@ async def test_writer_completes_many_rows_of_compressed_chunks(
     await under_test.close()
     assert counts["waste", "merged"] == 150
     assert await connection.fetchval("SELECT count(*) FROM waste_readings WHERE fill_level_pct = 1") == 150_000
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("lock", "waits"),
+    [
+        (f"pg_advisory_xact_lock({locks.MERGE}, hashtext('lighting'))", False),
+        (f"pg_advisory_xact_lock({locks.MERGE}, hashtext('waste'))", True),
+        (f"pg_advisory_xact_lock({locks.MERGE_ALL})", True),  # a worker of a release of before
+    ],
+)
+async def test_who_completes_rows_waits_for_those_of_the_same_domain(
+    settings: Settings, connection: asyncpg.Connection, device_key: int, lock: str, waits: bool
+) -> None:
+    under_test = Writer(settings, "worker", ignore)
+    known = batch(device_key, 1, 2)
+    await under_test.write(known)
+    async with connection.transaction():
+        await connection.execute(f"SELECT {lock}")
+        writing = asyncio.create_task(under_test.write(known))
+        while not writing.done():
+            if await connection.fetchval(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = "
+                "(SELECT oid FROM pg_database WHERE datname = current_database())"
+            ):
+                break
+            await asyncio.sleep(0.01)
+        assert writing.done() is not waits
+    assert (await writing)["waste", "duplicate"] == 2
+    await under_test.close()
