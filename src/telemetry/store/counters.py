@@ -10,13 +10,12 @@ extends it back in time, a day in each round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import asyncpg
 
 from telemetry.domains import Kind, Registry
-from telemetry.spans import Span
+from telemetry.store.cells import Cells
 
 _LONGEST_DAY = timedelta(hours=25)
 
@@ -53,15 +52,16 @@ async def install(database: asyncpg.Connection, registry: Registry) -> None:
             await database.execute("CALL telemetry_install_counters($1, $2::text[])", row["name"], counters)
 
 
-async def refresh(database: asyncpg.Connection, domain: str, ranges: Iterable[Span], closed: datetime) -> None:
-    """Refreshes the cells over ranges of quarters that were taken off `late_ranges`; to be called in that transaction.
+async def refresh(database: asyncpg.Connection, domain: str, cells: Cells, closed: datetime) -> None:
+    """Refreshes the cells around quarters that were taken off `late_ranges`; to be called in that transaction.
 
     Args:
         closed: no quarter that starts later was ever taken.
     """
     await database.execute(_RESTART, domain, closed)
-    for start, end in ranges:
-        await database.execute("CALL telemetry_refresh_counters($1, $2, $3)", domain, start, end)
+    for width, spans in cells.levels():
+        for start, end in spans:
+            await database.execute("CALL telemetry_refresh_counter_level($1, $2, $3, $4)", domain, width, start, end)
 
 
 async def cover(database: asyncpg.Connection, domain: str) -> None:

@@ -23,8 +23,9 @@ import structlog
 
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
-from telemetry.spans import QUARTER, of_quarters
+from telemetry.spans import QUARTER
 from telemetry.store import changes, counters, locks, retention, roll_ups
+from telemetry.store.cells import Cells
 from telemetry.store.engine import recorded_engine
 from telemetry.store.failures import Failure, classify, is_about_rows
 from telemetry.store.link import ANSWER_WITHIN_S
@@ -183,10 +184,10 @@ class Upkeep:
         if began < self._next_open_refresh:
             return
         for domain in domains:
-            open_ranges = of_quarters(await roll_ups.listed_quarters(self._database, domain, after=closed))
+            quarters = await roll_ups.listed_quarters(self._database, domain, after=closed)
+            cells = await Cells.around(self._database, domain, quarters)
             with self._going_on(domain, done):
-                for start, end in open_ranges:
-                    await self._database.execute("CALL telemetry_refresh_roll_ups($1, $2, $3)", domain, start, end)
+                await roll_ups.recompute(self._database, domain, cells)
         self._next_open_refresh = time.monotonic() + (time.monotonic() - began) / OPEN_SHARE
 
     async def _delete_what_was_noted(self) -> int:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 
 import asyncpg
 
-from telemetry.spans import QUARTER, Span, joined, of_quarters
+from telemetry.spans import Span
 from telemetry.store import counters
+from telemetry.store.cells import Cells
 from telemetry.store.changes import note
-from telemetry.store.raw import raw_from
-
-HOUR = timedelta(hours=1)
 
 _WATERMARK = """
 SELECT greatest(
@@ -38,10 +35,17 @@ async def refresh_postgres(database: asyncpg.Connection, domain: str, closed: da
     """
     async with database.transaction():
         quarters = await _take(database, domain, closed)
-        for start, end in of_quarters(quarters):
-            await database.execute("CALL telemetry_refresh_roll_ups($1, $2, $3)", domain, start, end)
-        await _settle(database, domain, quarters, closed, closed_until)
+        cells = await Cells.around(database, domain, quarters)
+        await recompute(database, domain, cells)
+        await _settle(database, domain, quarters, cells, closed, closed_until)
     return len(quarters)
+
+
+async def recompute(database: asyncpg.Connection, domain: str, cells: Cells) -> None:
+    """Recomputes cells of the roll-up tables (postgres engine)."""
+    for width, spans in cells.levels():
+        for start, end in spans:
+            await database.execute("CALL telemetry_refresh_roll_up($1, $2, $3, $4)", domain, width, start, end)
 
 
 async def refresh_timescaledb(
@@ -54,40 +58,35 @@ async def refresh_timescaledb(
     """
     rows = await database.fetch("SELECT id, bucket FROM late_ranges WHERE domain = $1 AND bucket <= $2", domain, closed)
     listed = {row["bucket"] for row in rows}
-    if rows:
-        await _refresh_aggregates(database, domain, listed)
+    cells = await Cells.around(database, domain, listed)
+    await _refresh_aggregates(database, domain, cells)
     async with database.transaction():
         # By their very ids: one that commits meanwhile may have a lower id than one that was seen.
         await database.execute("DELETE FROM late_ranges WHERE id = ANY($1::bigint[])", [row["id"] for row in rows])
-        await _settle(database, domain, sorted(listed), closed, closed_until)
+        await _settle(database, domain, listed, cells, closed, closed_until)
     if rows:
         await _compact(database, domain)
     return len(listed)
 
 
 async def _settle(
-    database: asyncpg.Connection, domain: str, quarters: Collection[datetime], closed: datetime, closed_until: datetime
+    database: asyncpg.Connection,
+    domain: str,
+    quarters: Collection[datetime],
+    cells: Cells,
+    closed: datetime,
+    closed_until: datetime,
 ) -> None:
     """What both engines do in the transaction that takes quarters off the list."""
-    await counters.refresh(database, domain, of_quarters(quarters), closed)
+    await counters.refresh(database, domain, cells, closed)
     await note(database, domain, quarters, closed_until)
     await counters.cover(database, domain)
 
 
-async def _refresh_aggregates(database: asyncpg.Connection, domain: str, listed: Iterable[datetime]) -> None:
-    """Refreshes around the quarters; an hour or a day that is still open is left to the aggregate's real-time part."""
-    zone = ZoneInfo(await database.fetchval("SELECT value FROM telemetry_meta WHERE key = 'timezone'"))
-    # A refresh over dropped chunks would take what they held from the aggregate, too.
-    since = await raw_from(database, domain)
-    quarters = of_quarters(sorted(quarter for quarter in listed if since is None or quarter >= since))
-    now = datetime.now(UTC)
-    for width, cells in (
-        ("15m", quarters),
-        ("1h", _around_hours(quarters)),
-        ("1d", _around_days(quarters, zone)),
-    ):
-        closed_cells = joined(cell for cell in cells if cell[1] <= now)
-        await _refresh_aggregate(database, f"{domain}_{width}", closed_cells)
+async def _refresh_aggregates(database: asyncpg.Connection, domain: str, cells: Cells) -> None:
+    """Refreshes cells; an hour or a day that is still open is left to the aggregate's real-time part."""
+    for width, spans in cells.levels(until=datetime.now(UTC)):
+        await _refresh_aggregate(database, f"{domain}_{width}", spans)
 
 
 async def _refresh_aggregate(database: asyncpg.Connection, name: str, ranges: Sequence[Span]) -> None:
@@ -129,21 +128,3 @@ async def _compact(database: asyncpg.Connection, domain: str) -> None:
         """,
         domain,
     )
-
-
-def _around_hours(ranges: Sequence[Span]) -> Iterator[Span]:
-    for start, end in ranges:
-        first = start.replace(minute=0, second=0, microsecond=0)
-        last = (end - QUARTER).replace(minute=0, second=0, microsecond=0)
-        while first <= last:
-            yield first, first + HOUR
-            first += HOUR
-
-
-def _around_days(ranges: Sequence[Span], zone: ZoneInfo) -> Iterator[Span]:
-    for start, end in ranges:
-        day = start.astimezone(zone).date()
-        while day <= (end - QUARTER).astimezone(zone).date():
-            midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
-            day += timedelta(days=1)
-            yield midnight.astimezone(UTC), datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
