@@ -19,7 +19,7 @@ from telemetry.query.cost import Bound, Sizing
 from telemetry.query.database import Connection, snapshot
 from telemetry.query.instants import parse_zone
 from telemetry.settings import Settings
-from telemetry.store.pool import create_pool
+from telemetry.store.pool import ASKING, create_pool
 
 LEEWAY_S = 5.0
 """A server that has not ended a statement so long after `api.statement_timeout` is not there any more."""
@@ -52,7 +52,7 @@ class Service:
     async def start(cls, settings: Settings, registry: Registry) -> Service:
         """The service with its connections, which are opened when they are needed."""
         answer_within_s = settings.api.statement_timeout.total_seconds() + LEEWAY_S
-        pool = await create_pool(settings, "api", answer_within_s=answer_within_s)
+        pool = await create_pool(settings, ASKING, answer_within_s=answer_within_s)
         return cls(
             settings, registry, pool, await create_pool(settings, "probe", size=PROBES, answer_within_s=READY_WITHIN_S)
         )

@@ -13,6 +13,8 @@ from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
 
 APPLICATION = "telemetry"
+ASKING = "api"
+"""Purpose of the connections that answer questions, in snapshots of several statements."""
 QUESTIONS = {
     # Compiling takes longer than questions run.
     "jit": "off",

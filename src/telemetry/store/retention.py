@@ -1,7 +1,9 @@
 """Dropping raw readings that are old enough, a partition at a time, and saying so in `kept_readings`.
 
 A question sees the state of its snapshot, but no partition that was dropped since. So a round of upkeep announces up to
-where it will drop, and a later one drops, once no question runs that has not seen the announcement. From the
+where it will drop, and a later one drops, once no question of the API runs that began before the announcement or soon
+after it, however long it takes. That is seen of an API that has our database user, or where ours may read the
+activity of others (`pg_read_all_stats`); beside any other one, only the time of the notice is waited for. From the
 announcement on, ingest refuses what is older; and nothing is announced before all of it is in the roll-ups.
 """
 
@@ -17,12 +19,15 @@ import structlog
 
 from telemetry.store.engine import Engine
 from telemetry.store.partitions import drop_partitions
+from telemetry.store.pool import APPLICATION, ASKING
 
 log = structlog.get_logger()
 
 NOTICE = timedelta(minutes=5)
-"""From the announcement to the drop: longer than the statements of a question take one after the other."""
+"""From the announcement to the drop, at the least; a question that began within that time is waited for, because the
+announcement may have been committed after it began."""
 
+_QUESTIONS: Final = f"{APPLICATION} {ASKING}"
 _PATIENCE: Final = "2s"
 """For a lock. Whoever reads for long is not waited for, because whatever comes later waits behind the one who waits."""
 
@@ -30,7 +35,13 @@ _DUE = """
 SELECT max(ends) FROM telemetry_due_partitions($1, $2)
 HAVING max(ends) > coalesce((SELECT kept_from FROM kept_readings WHERE domain = $1), '-infinity')
 """
-_ANNOUNCED = "SELECT kept_from FROM kept_readings WHERE domain = $1 AND announced_at <= $2"
+_ANNOUNCED = """
+SELECT kept_from, EXISTS (
+    SELECT FROM pg_stat_activity AS a
+    WHERE a.datname = current_database() AND a.application_name = $3 AND a.xact_start <= announced_at + $4::interval
+) AS is_asked
+FROM kept_readings WHERE domain = $1 AND announced_at <= $2
+"""
 
 
 async def drop(database: asyncpg.Connection, engine: Engine, domain: str, before: datetime, now: datetime) -> list[str]:
@@ -43,10 +54,12 @@ async def drop(database: asyncpg.Connection, engine: Engine, domain: str, before
     """
     dropped: list[str] = []
     async with _patiently(database, domain):
-        kept_from = await database.fetchval(_ANNOUNCED, domain, now - NOTICE)
-        if kept_from is not None:
+        announced = await database.fetchrow(_ANNOUNCED, domain, now - NOTICE, _QUESTIONS, NOTICE)
+        if announced is not None and announced["is_asked"]:
+            _say_in_use(domain)
+        elif announced is not None:
             # Also what was put back since then, for questions take it for gone.
-            dropped += await _drop(database, engine, domain, kept_from)
+            dropped += await _drop(database, engine, domain, announced["kept_from"])
         due = await database.fetchval(_DUE, domain, before)
         if due is not None:
             await database.fetchval("SELECT telemetry_forget_raw($1, $2)", domain, due)
@@ -60,14 +73,18 @@ async def _drop(database: asyncpg.Connection, engine: Engine, domain: str, befor
     return [row["name"] for row in rows]
 
 
+def _say_in_use(domain: str) -> None:
+    detail = "Somebody reads or writes for long; what is due is dropped in a later round."
+    log.info("partition_in_use", detail=detail, domain=domain)
+
+
 @asynccontextmanager
 async def _patiently(database: asyncpg.Connection, domain: str) -> AsyncIterator[None]:
     await database.execute(f"SET lock_timeout = '{_PATIENCE}'")
     try:
         yield
     except asyncpg.LockNotAvailableError:
-        detail = "Somebody reads or writes for long; what is due is dropped in a later round."
-        log.info("partition_in_use", detail=detail, domain=domain)
+        _say_in_use(domain)
     finally:
         if not database.is_closed():
             await database.execute("RESET lock_timeout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from telemetry.api.service import Service
 from telemetry.domains import load_domains
+from telemetry.query.scope import find_kept_from
 from telemetry.settings import Settings
 from telemetry.store import devices, retention
 from telemetry.store.batch import Batch, Part, Readings
@@ -182,3 +185,29 @@ async def test_what_was_dropped_stays_dropped_when_more_is_kept(
     since = await raw_from(connection, "energy")
     await migrate(settings)
     assert await raw_from(connection, "energy") == since
+
+
+@pytest.mark.asyncio
+async def test_question_that_began_before_the_announcement_is_waited_for(
+    connection: asyncpg.Connection, settings: Settings, engine: Engine
+) -> None:
+    """It has seen that all days are there, and may look at them whenever it likes."""
+    city = City(connection, "energy", METERS)
+    await city.register()
+    await city.add([Row(LONG_AGO, METERS[0], {"active_power_w": 1.0})])
+    await run_once(settings)
+    service = await Service.start(settings, load_domains())
+    try:
+        async with service.reading() as asking:
+            assert await find_kept_from(asking, "energy") is None
+            for later in (False, True, True):
+                assert await drop(connection, engine, later=later) == []
+            assert await asking.fetchval("SELECT count(*) FROM energy_readings") == 1
+        async with asyncio.timeout(60):
+            while not await drop(connection, engine, later=True):
+                await asyncio.sleep(0.05)
+        async with service.reading() as asking:
+            assert await find_kept_from(asking, "energy") == await raw_from(connection, "energy")
+    finally:
+        await service.pool.close()
+        await service.probe.close()
