@@ -30,8 +30,8 @@ from rich.table import Table
 from telemetry.demo.postgres import LocalPostgres
 from telemetry.demo.server import free_port
 from telemetry.settings import Settings, load_settings
-from telemetry.store.maintain import ensure_partitions
 from telemetry.store.migrate import migrate
+from telemetry.store.partitions import ensure_partitions
 from tests.support.server import NOT_DURABLE, describe, find_bindir, server_options, temporary_directory
 
 FORMS = ("json", "ndjson", "csv", "excel", "arrow", "parquet")

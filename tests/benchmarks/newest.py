@@ -6,7 +6,7 @@ import asyncio
 from statistics import median
 from typing import Final
 
-from telemetry.store.maintain import ensure_partitions
+from telemetry.store.partitions import ensure_partitions
 from tests.benchmarks.city import Api, City
 from tests.benchmarks.figures import Figure, figure
 from tests.benchmarks.latency import in_turns

@@ -12,7 +12,8 @@ import asyncpg
 
 from telemetry.settings import Settings
 from telemetry.store.engine import recorded_engine
-from telemetry.store.maintain import ensure_partitions, run_once
+from telemetry.store.maintain import run_once
+from telemetry.store.partitions import ensure_partitions
 
 DOMAIN = "energy"
 _METERS = """

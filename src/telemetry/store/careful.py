@@ -10,7 +10,8 @@ one. The readings of such a row are settled apart, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,7 +30,6 @@ from telemetry.store.batch import (
     Source,
     quarantined,
 )
-from telemetry.store.changes import note_completed
 from telemetry.store.copy import PATIENCE_S, Counts, Stored, copy_entries, count, device_of
 from telemetry.store.failures import Failure, classify, lacks_partition
 from telemetry.store.layout import DEVICE_KEY, FIRST_METRIC, QUARTER_US, RECEIVED_AT, TIME, Entry, Layout, Row
@@ -74,7 +74,7 @@ async def store_carefully(database: asyncpg.Connection, batch: Batch) -> Stored:
             "SELECT pg_advisory_xact_lock($1, hashtext($2))", locks.MERGE, domain, timeout=PATIENCE_S
         )
         outcome = await _store(database, domain, readings)
-        await note_completed(database, domain, outcome.completed)
+        await _note_completed(database, domain, outcome.completed)
         counts.update(outcome.counts)
         refused += outcome.refused
         quarters += [(domain, quarter) for quarter in sorted(outcome.touched)]
@@ -90,6 +90,19 @@ async def _store(database: asyncpg.Connection, domain: str, readings: Readings) 
         except asyncpg.UniqueViolationError:
             continue  # another process wrote the row after our look; the next look sees it
     raise Unavailable(f"other processes keep writing the same readings into {readings.layout.table}")
+
+
+async def _note_completed(database: asyncpg.Connection, domain: str, rows: Collection[Row]) -> None:
+    """Notes stored rows that were completed, in the transaction that completes them, for who asks what changed."""
+    if not rows:
+        return
+    quarters = Counter(row[TIME] // QUARTER_US * QUARTER_US for row in rows)
+    await database.execute(
+        "INSERT INTO completed_readings SELECT $1, * FROM unnest($2::timestamptz[], $3::bigint[])",
+        domain,
+        list(quarters),
+        list(quarters.values()),
+    )
 
 
 async def _settle(database: asyncpg.Connection, domain: str, readings: Readings, existing: dict[Key, Row]) -> _Outcome:

@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from telemetry.spans import QUARTER, Span, joined, of_quarters
-from telemetry.store.raw import raw_from
 
 HOUR = timedelta(hours=1)
 
@@ -46,6 +45,12 @@ class Cells:
         days = _days(joined(hours), self.zone)
         for width, cells in (("15m", quarters), ("1h", hours), ("1d", days)):
             yield width, joined(cell for cell in cells if until is None or cell[1] <= until)
+
+
+async def raw_from(database: asyncpg.Connection, domain: str) -> datetime | None:
+    """The instant from which on every raw reading of a domain is kept; None where none was ever dropped."""
+    found: datetime | None = await database.fetchval("SELECT nullif(telemetry_raw_from($1), '-infinity')", domain)
+    return found
 
 
 def _hours(spans: Iterable[Span]) -> list[Span]:

@@ -12,13 +12,12 @@ was not visible at an instant is noted after it, and what is noted up to the las
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import asyncpg
 
-from telemetry.store.layout import EPOCH, MICROSECOND, QUARTER_US, TIME, Row
+from telemetry.store.layout import EPOCH, MICROSECOND, QUARTER_US
 
 _CLOSE = """
 INSERT INTO closings (domain, first_until, closed_until, noted_at) VALUES ($1, $2, $2, clock_timestamp())
@@ -90,19 +89,6 @@ async def forget(database: asyncpg.Connection, before: datetime) -> None:
     """Deletes what is older than the readings that are kept."""
     for statement in _FORGET:
         await database.execute(statement, before)
-
-
-async def note_completed(database: asyncpg.Connection, domain: str, rows: Collection[Row]) -> None:
-    """Notes stored rows that were completed, in the transaction that completes them; for connections of the writer."""
-    if not rows:
-        return
-    quarters = Counter(row[TIME] // QUARTER_US * QUARTER_US for row in rows)
-    await database.execute(
-        "INSERT INTO completed_readings SELECT $1, * FROM unnest($2::timestamptz[], $3::bigint[])",
-        domain,
-        list(quarters),
-        list(quarters.values()),
-    )
 
 
 def closed_before(now: datetime, closes_after: timedelta) -> datetime:

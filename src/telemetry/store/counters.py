@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from telemetry.domains import Kind, Registry
 from telemetry.store.cells import Cells
 
 _LONGEST_DAY = timedelta(hours=25)
@@ -41,15 +40,6 @@ SET covered_from = CASE
 END
 WHERE domain = $1
 """
-
-
-async def install(database: asyncpg.Connection, registry: Registry) -> None:
-    """Makes the cells of every domain that has tables and counters, where they are missing."""
-    for row in await database.fetch("SELECT name FROM telemetry_domains ORDER BY name"):
-        if row["name"] in registry:
-            metrics = registry[row["name"]].metrics.values()
-            counters = [metric.name for metric in metrics if metric.kind is Kind.COUNTER]
-            await database.execute("CALL telemetry_install_counters($1, $2::text[])", row["name"], counters)
 
 
 async def refresh(database: asyncpg.Connection, domain: str, cells: Cells, closed: datetime) -> None:

@@ -29,6 +29,7 @@ from telemetry.store.cells import Cells
 from telemetry.store.engine import recorded_engine
 from telemetry.store.failures import Failure, classify, is_about_rows
 from telemetry.store.link import ANSWER_WITHIN_S
+from telemetry.store.partitions import ensure_partitions
 from telemetry.store.pool import connection
 from telemetry.store.watch import watched
 
@@ -196,14 +197,3 @@ class Upkeep:
         await self._database.execute("DELETE FROM device_clocks WHERE seen_at < $1", before)
         tag = await self._database.execute("DELETE FROM quarantine WHERE received_at < $1", before)
         return int(tag.rpartition(" ")[2])
-
-
-async def ensure_partitions(database: asyncpg.Connection, domain: str, days: Iterable[object]) -> int:
-    """Makes the partitions of the given UTC days where they are missing; the TimescaleDB engine needs none."""
-    wanted = list(days)
-    while True:
-        try:
-            made: int = await database.fetchval("SELECT telemetry_ensure_partitions($1, $2)", domain, wanted)
-        except asyncpg.DuplicateTableError:
-            continue  # another process made one after our look; a server process still remembers that it was not there
-        return made

@@ -16,11 +16,11 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import structlog
 
-from telemetry.domains import Registry, load_domains
+from telemetry.domains import Kind, Registry, load_domains
 from telemetry.errors import ConfigurationError, MigrationError
 from telemetry.resources import folder
 from telemetry.settings import Settings
-from telemetry.store import counters, locks
+from telemetry.store import locks
 from telemetry.store.engine import Engine, decide_engine, recorded_engine
 from telemetry.store.migrations import Migration, find_migrations
 from telemetry.store.pool import connection
@@ -66,7 +66,7 @@ async def migrate(settings: Settings) -> list[str]:
         pending = [each for each in migrations if each.version not in landed]
         for migration in pending:
             await _apply(database, migration)
-        await counters.install(database, load_domains(settings.domains.directories))
+        await _install_counters(database, load_domains(settings.domains.directories))
         await _apply_policies(database, settings)
         await _set_reader_password(database, settings)
         return [each.version for each in pending]
@@ -194,6 +194,15 @@ async def _land(database: asyncpg.Connection, migration: Migration) -> None:
 
 def _failed(migration: Migration, error: asyncpg.PostgresError) -> MigrationError:
     return MigrationError(f"{migration.path.name}: {error} (SQLSTATE {error.sqlstate}); nothing of it landed")
+
+
+async def _install_counters(database: asyncpg.Connection, registry: Registry) -> None:
+    """Makes the cells of every domain that has tables and counters, where they are missing."""
+    for row in await database.fetch("SELECT name FROM telemetry_domains ORDER BY name"):
+        if row["name"] in registry:
+            metrics = registry[row["name"]].metrics.values()
+            counters = [metric.name for metric in metrics if metric.kind is Kind.COUNTER]
+            await database.execute("CALL telemetry_install_counters($1, $2::text[])", row["name"], counters)
 
 
 async def _apply_policies(database: asyncpg.Connection, settings: Settings) -> None:

@@ -1,26 +1,18 @@
-"""From when on the raw readings of a domain are all there: roll-ups are kept for ever, what they were made of is not.
+"""Readings that come too late: the raw readings of their time are gone.
 
-What lies before can be asked for in roll-ups, and never be made anew; a reading that comes so late is refused. It may
+Roll-ups are kept for ever, what they were made of is not, and where it is gone they are never made anew. A reading may
 wait in a spool until readings of its time were dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-
-import asyncpg
+from datetime import timedelta
 
 from telemetry.errors import Reason
 from telemetry.store.batch import Batch, quarantined
 from telemetry.store.copy import device_of
 from telemetry.store.layout import EPOCH, RECEIVED_AT, SOURCE, TIME
-
-
-async def raw_from(database: asyncpg.Connection, domain: str) -> datetime | None:
-    """The instant from which on every raw reading of a domain is kept; None where none was ever dropped."""
-    found: datetime | None = await database.fetchval("SELECT nullif(telemetry_raw_from($1), '-infinity')", domain)
-    return found
 
 
 def refuse_older(batch: Batch, raw_from_us: Mapping[str, int]) -> None:

@@ -28,7 +28,7 @@ from telemetry.store.copy import PATIENCE_S, Counts, Quarters, Stored, copy, sto
 from telemetry.store.failures import Failure, classify
 from telemetry.store.layout import DAY_US, EPOCH, HOUR_US
 from telemetry.store.link import Link, Occupied
-from telemetry.store.maintain import ensure_partitions
+from telemetry.store.partitions import ensure_partitions
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from telemetry.store import devices as registry
-from telemetry.store.maintain import ensure_partitions
+from telemetry.store.partitions import ensure_partitions
 from tests.integration.query.rows import City, Row
 
 WAITING = """

@@ -15,6 +15,7 @@ from telemetry.simulate.city import city
 from telemetry.simulate.device import Payload, SimulatedDevice
 from telemetry.simulate.profiles import payload
 from telemetry.store import devices, maintain
+from telemetry.store.partitions import ensure_partitions
 from telemetry.store.pool import connection
 
 QUARTER: Final = timedelta(minutes=15)
@@ -109,7 +110,7 @@ async def _store(
     database: asyncpg.Connection, domain: Domain, span: Span, rows: list[tuple[int, datetime, Payload]]
 ) -> None:
     days = sorted({time.date() for time in span.times})
-    await maintain.ensure_partitions(database, domain.name, days)
+    await ensure_partitions(database, domain.name, days)
     metrics = list(domain.metrics)
     records: list[tuple[Any, ...]] = [
         (time, time + timedelta(seconds=2), key, *(values.get(metric) for metric in metrics))

@@ -18,7 +18,7 @@ from telemetry.query.calendar import Window
 from telemetry.query.question import By, Question
 from telemetry.query.series import Series
 from telemetry.store import devices as registry
-from telemetry.store.maintain import ensure_partitions
+from telemetry.store.partitions import ensure_partitions
 
 QUARTER = timedelta(minutes=15)
 STEP = timedelta(minutes=1)

@@ -11,12 +11,13 @@ import pytest
 
 from telemetry.domains import load_domains
 from telemetry.settings import Settings
-from telemetry.store import devices, partitions, retention
+from telemetry.store import devices, retention
 from telemetry.store.batch import Batch, Part, Readings
 from telemetry.store.layout import Layout
-from telemetry.store.maintain import Round, ensure_partitions, run_once
-from telemetry.store.partitions import drop_partitions
+from telemetry.store.maintain import Round, run_once
+from telemetry.store.partitions import ensure_partitions
 from telemetry.store.pool import connection as connected
+from telemetry.store.retention import drop_partitions
 from telemetry.store.writer import Writer
 
 OLD = [date(2020, 1, 1), date(2020, 1, 2)]
@@ -84,9 +85,9 @@ async def test_partition_that_somebody_reads_is_dropped_later_and_holds_up_nobod
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 async def test_drop_goes_on_where_an_earlier_one_was_interrupted(connection: asyncpg.Connection) -> None:
     await ensure_partitions(connection, "waste", OLD)
-    await partitions._detach(connection, "waste_readings", NAMES[0])  # by hand, to keep it
-    await connection.execute(f"COMMENT ON TABLE {NAMES[1]} IS '{partitions._MARK}'")
-    await partitions._detach(connection, "waste_readings", NAMES[1])
+    await retention._detach(connection, "waste_readings", NAMES[0])  # by hand, to keep it
+    await connection.execute(f"COMMENT ON TABLE {NAMES[1]} IS '{retention._MARK}'")
+    await retention._detach(connection, "waste_readings", NAMES[1])
     assert await drop_partitions(connection, "waste", BEFORE) == NAMES[1:]
     assert await present(connection) == NAMES[:1]
 

@@ -16,12 +16,12 @@ from telemetry.query.scope import find_kept_from
 from telemetry.settings import Settings
 from telemetry.store import devices, retention
 from telemetry.store.batch import Batch, Part, Readings
+from telemetry.store.cells import raw_from
 from telemetry.store.devices import Device
 from telemetry.store.engine import Engine
 from telemetry.store.layout import Layout
 from telemetry.store.maintain import run_once
 from telemetry.store.migrate import migrate
-from telemetry.store.raw import raw_from
 from telemetry.store.writer import Writer
 from tests.integration.query.rows import City, Row
 
