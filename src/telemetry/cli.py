@@ -209,14 +209,14 @@ def maintain(
     once: Annotated[bool, typer.Option("--once", help="One round, then end")] = False,
 ) -> None:
     """Keep the database in order: partitions ahead, roll-ups after late data, retention."""
-    from telemetry.store import maintain as upkeep
+    from telemetry.upkeep import rounds
 
     settings = _settings()
     if once:
-        done = uvloop.run(upkeep.run_once(settings))
+        done = uvloop.run(rounds.run_once(settings))
         typer.echo("\n".join(f"{name}: {value}" for name, value in vars(done).items()))
     else:
-        _run(lambda stop: upkeep.run(settings, stop))
+        _run(lambda stop: rounds.run(settings, stop))
 
 
 @app.command()

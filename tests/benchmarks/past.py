@@ -12,8 +12,8 @@ import asyncpg
 
 from telemetry.settings import Settings
 from telemetry.store.engine import recorded_engine
-from telemetry.store.maintain import run_once
 from telemetry.store.partitions import ensure_partitions
+from telemetry.upkeep.rounds import run_once
 
 DOMAIN = "energy"
 _METERS = """

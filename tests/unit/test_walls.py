@@ -19,7 +19,7 @@ LEVELS = (
     frozenset({"__main__"}),
     frozenset({"cli"}),
     frozenset({"demo"}),
-    frozenset({"api", "ingest", "simulate"}),
+    frozenset({"api", "ingest", "simulate", "upkeep"}),
     frozenset({"query", "store", "formats", "mqtt"}),
     frozenset({"domains", "logs"}),
     frozenset({"settings"}),
@@ -38,6 +38,7 @@ FORBIDDEN = {
     "mqtt": DATABASE | HTTP,
     "store": BROKER | HTTP,
     "ingest": HTTP,
+    "upkeep": BROKER | HTTP,
     "client": BROKER | DATABASE | HTTP,
 }
 
@@ -63,6 +64,9 @@ def test_imports_run_downwards_only() -> None:
         ("mqtt/client.py", "from starlette import status", "mqtt must not know starlette"),
         ("store/pool.py", "from ..ingest.batch import Batch", "store must not import ingest, which is above"),
         ("api/app.py", "from telemetry import ingest", "api must not import ingest, which is beside"),
+        ("store/writer.py", "from telemetry.upkeep import rounds", "store must not import upkeep, which is above"),
+        ("ingest/service.py", "from telemetry.upkeep import rounds", "ingest must not import upkeep, which is beside"),
+        ("upkeep/rounds.py", "import mqtt5", "upkeep must not know mqtt5"),
         ("ingest/service.py", "def f():\n    import telemetry.cli", "ingest must not import cli, which is above"),
         ("client/series.py", "from telemetry.domains import Kind", "client must not import domains, which is above"),
         ("client/blocking.py", "import asyncpg", "client must not know asyncpg"),

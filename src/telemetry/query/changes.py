@@ -1,6 +1,6 @@
 """Which closed buckets changed, for whoever has already billed on them.
 
-Upkeep notes changes by quarters of an hour (`store.changes`); a bucket changed when one of its quarters did after the
+Upkeep notes changes by quarters of an hour (`upkeep.changes`); a bucket changed when one of its quarters did after the
 bucket was closed. What is noted up to the last visible round is complete, so that is the instant to go on from.
 """
 

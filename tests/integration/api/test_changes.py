@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from telemetry.settings import Settings
-from telemetry.store.changes import closed_before
-from telemetry.store.maintain import run_once
 from telemetry.store.pool import connection as connected
+from telemetry.upkeep.changes import closed_before
+from telemetry.upkeep.rounds import run_once
 from tests.integration.api.conftest import DEVICES
 from tests.integration.query.rows import City, Row
 

@@ -14,7 +14,7 @@ import pytest
 from telemetry.api import formats
 from telemetry.api.negotiation import Format
 from telemetry.settings import Settings
-from telemetry.store.maintain import run_once
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query.rows import City, Row
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)

@@ -32,7 +32,7 @@ from schemathesis.specs.openapi.checks import (
 
 from telemetry.demo.mosquitto import free_port
 from telemetry.settings import Settings
-from telemetry.store.maintain import run_once
+from telemetry.upkeep.rounds import run_once
 from tests.integration.api.filled import fill
 from tests.integration.query.rows import City
 from tests.support.serving import served

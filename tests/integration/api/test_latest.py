@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from telemetry.settings import Settings
-from telemetry.store.maintain import run_once
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query.rows import City, Row
 
 

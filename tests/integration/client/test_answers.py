@@ -33,7 +33,7 @@ from telemetry.client import (
 )
 from telemetry.client.words import Format
 from telemetry.settings import Settings
-from telemetry.store.maintain import run_once
+from telemetry.upkeep.rounds import run_once
 from tests.integration.api.conftest import DEVICES
 from tests.integration.client.conftest import Both
 from tests.integration.query.rows import City, Row

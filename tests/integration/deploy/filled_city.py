@@ -14,9 +14,10 @@ from telemetry.settings import Settings
 from telemetry.simulate.city import city
 from telemetry.simulate.device import Payload, SimulatedDevice
 from telemetry.simulate.profiles import payload
-from telemetry.store import devices, maintain
+from telemetry.store import devices
 from telemetry.store.partitions import ensure_partitions
 from telemetry.store.pool import connection
+from telemetry.upkeep import rounds
 
 QUARTER: Final = timedelta(minutes=15)
 FLEET: Final = city(80)
@@ -67,7 +68,7 @@ async def fill(settings: Settings) -> Span:
             await _store(database, domain, span, rows)
             await _account(database, domain.name, span, len(rows))
         await _quarantine(database, span)
-    await maintain.run_once(settings)
+    await rounds.run_once(settings)
     return span
 
 

@@ -14,8 +14,9 @@ from telemetry.api.app import create_app
 from telemetry.ingest import accounts, clocks
 from telemetry.settings import Settings
 from telemetry.store import clocks as table
-from telemetry.store import devices, maintain
+from telemetry.store import devices
 from telemetry.store.clocks import Clock
+from telemetry.upkeep import rounds
 from tests.support.gateway import Gateway, gateway
 from tests.support.ingesting import PATIENCE_S, ingesting, received, shows
 
@@ -125,5 +126,5 @@ async def test_newest_clock_of_a_device_wins_whoever_writes_it(
     assert await devices.remove(connection, "lamp")
     assert await connection.fetchval("SELECT count(*) FROM device_clocks") == 0
     await table.save(connection, [Clock("gone", second, now)])
-    await maintain.run_once(settings)
+    await rounds.run_once(settings)
     assert await connection.fetchval("SELECT count(*) FROM device_clocks") == 0

@@ -20,7 +20,7 @@ from telemetry.query.question import Asked, Question, understand
 from telemetry.settings import Settings
 from telemetry.spans import Span
 from telemetry.store import devices as registry
-from telemetry.store.maintain import run_once
+from telemetry.upkeep.rounds import run_once
 
 FAST = [registry.Device(f"lamp-{number}", "lighting", zone="North", interval_s=60) for number in range(8)]
 SLOW = [registry.Device(f"box-{number}", "lighting", zone="South", interval_s=900) for number in range(8)]

@@ -16,7 +16,7 @@ from telemetry.domains import Domain, load_domains
 from telemetry.query.question import Asked, By, Question, understand
 from telemetry.settings import Settings
 from telemetry.store.devices import Device
-from telemetry.store.maintain import run_once
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query.asking import ask
 from tests.integration.query.rows import City, Row
 

@@ -13,7 +13,7 @@ import pytest
 from telemetry.domains import Domain, load_domains
 from telemetry.query.question import Asked, Question, understand
 from telemetry.settings import Settings
-from telemetry.store.maintain import run_once
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query.asking import DEVICES, ask
 from tests.integration.query.rows import City, Row, answered, assert_same, expected
 

@@ -18,10 +18,10 @@ from telemetry.query.question import Asked, Question, understand
 from telemetry.query.series import Series
 from telemetry.settings import Settings
 from telemetry.store import meter_swaps
-from telemetry.store.maintain import run_once
 from telemetry.store.meter_swaps import Swap
 from telemetry.store.migrate import migrate
-from telemetry.store.retention import NOTICE
+from telemetry.upkeep.retention import NOTICE
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query import test_steps as steps
 from tests.integration.query.asking import DEVICES, ask
 from tests.integration.query.histories import expected_steps

@@ -18,7 +18,7 @@ from telemetry.query.question import Asked, Question, understand
 from telemetry.query.series import Series
 from telemetry.settings import Settings
 from telemetry.store.devices import Device
-from telemetry.store.maintain import run_once
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query.asking import DEVICES, ask, ask_in_parts
 from tests.integration.query.rows import City, Row
 

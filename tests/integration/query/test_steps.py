@@ -20,8 +20,8 @@ from telemetry.query.question import Asked, Question, understand
 from telemetry.settings import Settings
 from telemetry.store import meter_swaps
 from telemetry.store.devices import Device
-from telemetry.store.maintain import run_once
 from telemetry.store.meter_swaps import Swap
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query.asking import DEVICES, ask
 from tests.integration.query.histories import expected_steps
 from tests.integration.query.rows import City, Row, answered

@@ -14,8 +14,8 @@ from telemetry.query.devices import domains_with_readings
 from telemetry.query.meter_swaps import indexes_around
 from telemetry.settings import Settings
 from telemetry.store.devices import Device
-from telemetry.store.maintain import run_once
 from telemetry.store.pool import QUESTIONS
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query.rows import City, Row
 
 DOMAINS = ("lighting", "parking", "waste")

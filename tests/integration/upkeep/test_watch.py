@@ -12,9 +12,9 @@ import pytest
 from pydantic import SecretStr
 
 from telemetry.settings import Settings
-from telemetry.store import maintain, watch
 from telemetry.store.pool import connect, create_pool
-from telemetry.store.watch import watched
+from telemetry.upkeep import rounds, watch
+from telemetry.upkeep.watch import watched
 from tests.support.proxy import Proxy
 from tests.support.supervised import until
 
@@ -48,7 +48,7 @@ async def test_upkeep_goes_on_over_a_new_connection_when_the_old_one_is_forgotte
         block = blocker.transaction()
         await block.start()
         await blocker.execute("LOCK TABLE late_ranges")
-        running = asyncio.create_task(maintain.run(mine, stop))
+        running = asyncio.create_task(rounds.run(mine, stop))
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'telemetry maintain' AND {}"
         await until(connection, waiting.format("wait_event_type = 'Lock'"), lambda count: count == 1)
         first = await connection.fetchval("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'")

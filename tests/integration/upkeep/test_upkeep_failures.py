@@ -12,12 +12,13 @@ from structlog.testing import capture_logs
 
 from telemetry.domains import load_domains
 from telemetry.settings import Settings
-from telemetry.store import devices, maintain
+from telemetry.store import devices
 from telemetry.store.batch import Batch, Part, Readings
 from telemetry.store.devices import Device
 from telemetry.store.layout import Layout
-from telemetry.store.maintain import run_once
 from telemetry.store.writer import Writer
+from telemetry.upkeep import rounds
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query.rows import City, Row
 
 EARLIER = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
@@ -55,24 +56,24 @@ async def test_upkeep_that_goes_on_says_a_failure_once(
     settings: Settings, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await stored(connection, METER, 1.7e308, 1.7e308)
-    rounds: list[maintain.Round] = []
-    real = maintain.Upkeep.round
+    made: list[rounds.Round] = []
+    real = rounds.Upkeep.round
 
-    async def counted(upkeep: maintain.Upkeep) -> maintain.Round:
-        rounds.append(await real(upkeep))
-        return rounds[-1]
+    async def counted(upkeep: rounds.Upkeep) -> rounds.Round:
+        made.append(await real(upkeep))
+        return made[-1]
 
-    monkeypatch.setattr(maintain.Upkeep, "round", counted)
+    monkeypatch.setattr(rounds.Upkeep, "round", counted)
     quick = settings.maintain.model_copy(update={"interval": timedelta(milliseconds=10)})
     stop = asyncio.Event()
     with capture_logs() as logs:
-        running = asyncio.create_task(maintain.run(settings.model_copy(update={"maintain": quick}), stop))
-        async with asyncio.timeout(60):
-            while len(rounds) < 3 and not running.done():
+        running = asyncio.create_task(rounds.run(settings.model_copy(update={"maintain": quick}), stop))
+        async with asyncio.timeout(120):
+            while len(made) < 3 and not running.done():
                 await asyncio.sleep(0.01)
         stop.set()
         await running
-    assert [each.failed for each in rounds[:3]] == [["energy"]] * 3
+    assert [each.failed for each in made[:3]] == [["energy"]] * 3
     assert [each["event"] for each in logs if each["log_level"] in ("warning", "error")] == ["maintain_fails"]
 
 

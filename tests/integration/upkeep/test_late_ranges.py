@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from telemetry.settings import Settings
-from telemetry.store.maintain import run_once
+from telemetry.upkeep.rounds import run_once
 
 OPEN_FOR = timedelta(minutes=10)
 """The quarter of an hour stays open for at least so long."""

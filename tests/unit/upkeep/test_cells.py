@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from telemetry.store.cells import Cells
+from telemetry.upkeep.cells import Cells
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

@@ -15,9 +15,9 @@ from telemetry.query.series import Series
 from telemetry.settings import Settings
 from telemetry.store import meter_swaps
 from telemetry.store.devices import Device
-from telemetry.store.maintain import run_once
 from telemetry.store.meter_swaps import Swap
 from telemetry.store.migrate import migrate
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query.asking import ask
 from tests.integration.query.rows import City, Row
 

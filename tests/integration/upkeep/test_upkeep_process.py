@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from telemetry.settings import Settings
-from telemetry.store.changes import closed_before
+from telemetry.upkeep.changes import closed_before
 from tests.integration.query.asking import DEVICES
 from tests.integration.query.rows import City, Row
 from tests.support.supervised import PATIENCE_S, until

@@ -14,15 +14,16 @@ from telemetry.api.service import Service
 from telemetry.domains import load_domains
 from telemetry.query.scope import find_kept_from
 from telemetry.settings import Settings
-from telemetry.store import devices, retention
+from telemetry.store import devices
 from telemetry.store.batch import Batch, Part, Readings
-from telemetry.store.cells import raw_from
 from telemetry.store.devices import Device
 from telemetry.store.engine import Engine
 from telemetry.store.layout import Layout
-from telemetry.store.maintain import run_once
 from telemetry.store.migrate import migrate
 from telemetry.store.writer import Writer
+from telemetry.upkeep import retention
+from telemetry.upkeep.cells import raw_from
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query.rows import City, Row
 
 ENERGY = Layout.of(load_domains()["energy"])

@@ -14,10 +14,10 @@ from telemetry.domains import load_domains
 from telemetry.settings import Settings
 from telemetry.store import devices
 from telemetry.store.batch import Batch, Part, Readings
-from telemetry.store.changes import closed_before
 from telemetry.store.layout import FIRST_METRIC, Layout, Row
-from telemetry.store.maintain import run_once
 from telemetry.store.writer import Writer
+from telemetry.upkeep.changes import closed_before
+from telemetry.upkeep.rounds import run_once
 
 WASTE = Layout.of(load_domains()["waste"])
 QUARTER = timedelta(minutes=15)

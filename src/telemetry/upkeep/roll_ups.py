@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import asyncpg
 
 from telemetry.spans import Span
-from telemetry.store import counters
-from telemetry.store.cells import Cells
-from telemetry.store.changes import note
+from telemetry.upkeep import counters
+from telemetry.upkeep.cells import Cells
+from telemetry.upkeep.changes import note
 
 _WATERMARK = """
 SELECT greatest(

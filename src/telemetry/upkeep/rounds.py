@@ -3,7 +3,7 @@
 A quarter of an hour that an ingest transaction touched is listed in `late_ranges` until the roll-ups show it; whoever
 reads roll-ups must take listed quarters from the raw rows. Here is where the list gets shorter: closed quarters are
 recomputed and their entries deleted in one transaction, and what changed in those that were closed before is noted
-(`store.changes`). The open quarter stays listed, because more rows are coming.
+(`upkeep.changes`). The open quarter stays listed, because more rows are coming.
 
 Where the rows of a domain are the reason that something fails, it fails in each round. That is said, and the other
 domains are kept in order.
@@ -24,14 +24,15 @@ import structlog
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
 from telemetry.spans import QUARTER
-from telemetry.store import changes, counters, locks, retention, roll_ups
-from telemetry.store.cells import Cells
+from telemetry.store import locks
 from telemetry.store.engine import recorded_engine
 from telemetry.store.failures import Failure, classify, is_about_rows
 from telemetry.store.link import ANSWER_WITHIN_S
 from telemetry.store.partitions import ensure_partitions
 from telemetry.store.pool import connection
-from telemetry.store.watch import watched
+from telemetry.upkeep import changes, counters, retention, roll_ups
+from telemetry.upkeep.cells import Cells
+from telemetry.upkeep.watch import watched
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ import pytest
 from telemetry.settings import Settings
 from telemetry.store.devices import Device
 from telemetry.store.engine import Engine
-from telemetry.store.maintain import run_once
+from telemetry.upkeep.rounds import run_once
 from tests.integration.query.rows import City, Row
 
 METERS = [Device(f"meter-{number}", "energy") for number in range(2)]

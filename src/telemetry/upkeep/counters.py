@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from telemetry.store.cells import Cells
+from telemetry.upkeep.cells import Cells
 
 _LONGEST_DAY = timedelta(hours=25)
 
