@@ -86,7 +86,8 @@ async def _settle(
 async def _refresh_aggregates(database: asyncpg.Connection, domain: str, cells: Cells) -> None:
     """Refreshes cells; an hour or a day that is still open is left to the aggregate's real-time part."""
     for width, spans in cells.levels(until=datetime.now(UTC)):
-        await _refresh_aggregate(database, f"{domain}_{width}", spans)
+        if spans:
+            await _refresh_aggregate(database, f"{domain}_{width}", spans)
 
 
 async def _refresh_aggregate(database: asyncpg.Connection, name: str, ranges: Sequence[Span]) -> None:
