@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 QUARTER = timedelta(minutes=15)
 """The narrowest cell of a roll-up: what is late, closed or changed is so by quarters of an hour."""
 
+LONGEST_DAY = timedelta(hours=25)
+"""A day of a daily roll-up is at most that long, where the clocks go back."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Span = tuple[datetime, datetime]

@@ -11,14 +11,12 @@ extends it back in time, a day in each round.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import asyncpg
 
 from telemetry.domains import Kind, Registry
-from telemetry.spans import Span
-
-_LONGEST_DAY = timedelta(hours=25)
+from telemetry.spans import LONGEST_DAY, Span
 
 _RESTART = """
 UPDATE counter_coverage AS c
@@ -83,7 +81,7 @@ async def extend(database: asyncpg.Connection, domain: str) -> bool:
         # The day of the readings before, in the daily roll-up: raw rows have no index by time.
         day = await database.fetchval(f'SELECT max(bucket) FROM "{domain}_1d" WHERE bucket < $1', covered)
         if day is not None:
-            end = min(covered, day + _LONGEST_DAY)
+            end = min(covered, day + LONGEST_DAY)
             day = day if raw_from is None else max(day, min(raw_from, covered))
             if day < end:
                 await database.execute("CALL telemetry_refresh_counters($1, $2, $3)", domain, day, end)

@@ -1,0 +1,117 @@
+"""What a question touches of a database that was kept for long: not every day that there ever was.
+
+Where the planner cannot tell which days a statement needs, it plans, locks and opens each of five years' partitions.
+Locks can be counted, on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from telemetry.domains import load_domains
+from telemetry.query import latest, readings
+from telemetry.query.answering import answer
+from telemetry.query.database import Connection, snapshot
+from telemetry.query.question import Asked, understand
+from telemetry.store import devices as registry
+from telemetry.store.devices import Device
+from telemetry.store.engine import Engine
+from telemetry.store.pool import QUESTIONS
+from tests.support.databases import Databases
+
+LIGHTING = load_domains()["lighting"]
+METRICS = [*LIGHTING.metrics.values()]
+NOW = datetime(2026, 11, 20, 9, 5, tzinfo=UTC)
+DAYS = {"postgres": 200, "timescaledb": 120}
+"""Each takes two locks, its index included. Chunks take longer to make than partitions."""
+MOST = 200
+"""Locks on relations that the transaction of a question may hold: those of two months of days and some more."""
+LAMPS = [Device(f"lamp-{number}", "lighting", zone="North", interval_s=6 * 3600) for number in range(4)]
+FILL = """
+INSERT INTO lighting_readings (time, received_at, device_key, power_w, energy_kwh, lamp_on)
+SELECT at, at, device_key, 40, extract(epoch FROM at - $1) / 3600, true
+FROM devices, generate_series($1, $2, interval '6 hours') AS at
+WHERE device_id <> 'lamp-3' OR at < $1 + interval '20 days'
+"""
+QUESTIONS_ASKED: dict[str, dict[str, Any]] = {
+    "rows": {"metric": ["power_w"], "coverage": True},
+    "filled": {"metric": ["power_w"], "fill": "locf", "max_gap": "2d"},
+    "spread": {"metric": ["power_w"], "agg": ["p95", "stddev"]},
+    "time": {"metric": ["power_w"], "agg": ["time_avg"]},
+    "state": {"metric": ["lamp_on"], "agg": ["share"]},
+    "change": {"metric": ["energy_kwh"], "agg": ["increase"]},
+    "change, cut": {"metric": ["energy_kwh"], "agg": ["increase"], "window": "10m"},
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def old(databases: Databases, engine: Engine) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that asks a database with some hundred days of readings; `lamp-3` fell silent long ago."""
+    with databases.migrated(engine) as url:
+        connection = await asyncpg.connect(url, server_settings={"timezone": "UTC", **QUESTIONS})
+        await fill(connection, engine)
+        yield connection
+        await connection.close()
+
+
+async def fill(connection: asyncpg.Connection, engine: Engine) -> None:
+    """As it is when upkeep was there until a moment ago."""
+    first = NOW.replace(hour=0, minute=0) - timedelta(days=DAYS[engine])
+    days = [(first + timedelta(days=number)).date() for number in range(DAYS[engine] + 4)]
+    await registry.upsert(connection, LAMPS)
+    await connection.execute("SELECT telemetry_ensure_partitions('lighting', $1)", days)
+    await connection.execute(FILL, first, NOW)
+    if engine == "postgres":
+        await connection.execute("CALL telemetry_refresh_roll_ups('lighting', $1, $2)", first, NOW)
+    else:
+        for width in ("15m", "1h", "1d"):
+            await connection.execute(f"CALL refresh_continuous_aggregate('lighting_{width}', NULL, NULL)")
+    await connection.execute("CALL telemetry_refresh_counters('lighting', $1, $2)", first, NOW)
+    await connection.execute("INSERT INTO late_ranges (domain, bucket) VALUES ('lighting', '2026-11-20 09:00Z')")
+
+
+async def assert_few_locks(connection: Connection) -> None:
+    found = await connection.fetchval(
+        "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation'"
+    )
+    assert 0 < found < MOST
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("devices", [(), ("lamp-1",), ("lamp-3",)], ids=["all", "one", "silent"])
+@pytest.mark.parametrize(("start", "end"), [("-2d", "now"), ("-50d", "-48d")], ids=["recent", "former"])
+@pytest.mark.parametrize("asked", QUESTIONS_ASKED.values(), ids=QUESTIONS_ASKED)
+async def test_series(
+    old: asyncpg.Connection, asked: dict[str, Any], start: str, end: str, devices: tuple[str, ...]
+) -> None:
+    question = understand(LIGHTING, Asked(**asked, start=start, end=end, device=devices), "Europe/Paris", NOW)
+    async with snapshot(old, timedelta(seconds=60)) as reading:
+        await answer(reading, question, 500_000)
+        await assert_few_locks(reading)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("devices", [(), ("lamp-1",)], ids=["all", "one"])
+async def test_latest(old: asyncpg.Connection, devices: tuple[str, ...]) -> None:
+    """Of metrics that no newest reading has."""
+    wanted = latest.Wanted(LIGHTING, METRICS, NOW - timedelta(days=7), devices)
+    async with snapshot(old, timedelta(seconds=60)) as reading:
+        assert [block async for block in latest.blocks(reading, wanted)]
+        await assert_few_locks(reading)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("devices", [(), ("lamp-1",)], ids=["all", "one"])
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_readings(old: asyncpg.Connection, devices: tuple[str, ...], newest_first: bool) -> None:
+    start, end = NOW - timedelta(days=7), NOW
+    wanted = readings.Wanted(LIGHTING, METRICS, start, end, devices, newest_first=newest_first)
+    async with snapshot(old, timedelta(seconds=60)) as reading:
+        assert await readings.page(reading, wanted)
+        await assert_few_locks(reading)
