@@ -101,8 +101,7 @@ class Neighbours:
 
     def needs(self, statement: Statement) -> Iterator[str]:
         """Expressions that `arms` refers to."""
-        if not self._are_in_cells:
-            yield self._bounds(statement)
+        yield self._here(statement) if self._are_in_cells else self._bounds(statement)
 
     def arms(self, statement: Statement) -> Iterator[str]:
         """Queries of device, time and value."""
@@ -120,16 +119,21 @@ class Neighbours:
         start, end = self.question.start, self.question.end
         before = [(each, min(each + QUARTER, start)) for each in self.around.late if each < start]
         after = [(max(each, end), each + QUARTER) for each in self.around.late if each + QUARTER > end]
-        for stretch in _stretches([(_at_or_before(start), start), *before]):
-            yield self._nearest(statement, stretch, "DESC")
-        for stretch in _stretches([(end, _at_or_after(end)), *after]):
-            yield self._nearest(statement, stretch, "ASC")
+        if (edge := _at_or_before(start)) < start:
+            yield self._nearest(statement, "here", (edge, start), "DESC")
+        if (edge := _at_or_after(end)) > end:
+            yield self._nearest(statement, "here", (end, edge), "ASC")
+        # Any device may have reported here, if late.
+        for stretch in _stretches(before):
+            yield self._nearest(statement, "devices", stretch, "DESC")
+        for stretch in _stretches(after):
+            yield self._nearest(statement, "devices", stretch, "ASC")
 
-    def _nearest(self, statement: Statement, stretch: Span, order: str) -> str:
+    def _nearest(self, statement: Statement, devices: str, stretch: Span, order: str) -> str:
         column = f"r.{identifier(self.metric.name)}"
         since, until = (statement.add(each, "timestamptz") for each in stretch)
         return f"""
-            SELECT d.device_key, p.* FROM devices AS d CROSS JOIN LATERAL (
+            SELECT d.device_key, p.* FROM {devices} AS d CROSS JOIN LATERAL (
                 SELECT r.time, {column} FROM {self._relation("readings")} AS r
                 WHERE r.device_key = d.device_key AND {column} IS NOT NULL AND r.time >= {since} AND r.time < {until}
                 ORDER BY r.time {order} LIMIT 1
@@ -169,7 +173,7 @@ class Neighbours:
         )
         return f"""
             SELECT d.device_key, c.at, CASE WHEN c.broken THEN b.value ELSE c.value END
-            FROM devices AS d
+            FROM here AS d
             CROSS JOIN LATERAL (
                 SELECT {first_at} AS first_at, {last_at} AS last_at FROM {self._relation("counters_1d")} AS r
                 WHERE r.device_key = d.device_key AND {of_day}
@@ -183,22 +187,24 @@ class Neighbours:
             LEFT JOIN counter_breaks AS b
               ON b.domain = {self._domain(statement)} AND b.metric = {statement.add(name, "text")}
              AND b.device_key = d.device_key AND b.time = c.at
-            WHERE {self._chosen("d")}{self._at_home_or_seen(statement)}
         """
 
-    def _at_home_or_seen(self, statement: Statement) -> str:
-        """Most devices of other domains never reported here."""
-        if self.keys is not None:
-            return ""
-        since = statement.add(self.question.start - REACH - _TWO_DAYS, "timestamptz")
-        until = statement.add(self.question.end + REACH, "timestamptz")
-        return f"""
-            AND (d.domain = {self._domain(statement)} OR EXISTS (
-                SELECT FROM {self._relation("counters_1d")} AS r
-                WHERE r.device_key = d.device_key AND r.{identifier(f"{self.metric.name}_last_at")} IS NOT NULL
-                  AND r.bucket > {since} AND r.bucket < {until}
-            ))
+    def _here(self, statement: Statement) -> str:
+        """`here`: the devices of the question; of all, those of the domain and those that cells show around the range,
+        for most of the others never reported here.
         """
+        seen = ""
+        if self.keys is None:
+            since = statement.add(self.question.start - REACH - _TWO_DAYS, "timestamptz")
+            until = statement.add(self.question.end + REACH, "timestamptz")
+            seen = f"""
+                AND (d.domain = {self._domain(statement)} OR EXISTS (
+                    SELECT FROM {self._relation("counters_1d")} AS r
+                    WHERE r.device_key = d.device_key AND r.{identifier(f"{self.metric.name}_last_at")} IS NOT NULL
+                      AND r.bucket > {since} AND r.bucket < {until}
+                ))
+            """
+        return f"here AS MATERIALIZED (SELECT d.device_key FROM devices AS d WHERE {self._chosen('d')}{seen})"
 
     def _bounds(self, statement: Statement) -> str:
         """`bounds`: between which instants the neighbours of the range may lie, by device."""
@@ -297,7 +303,7 @@ class Neighbours:
 def _stretches(spans: Iterable[Span]) -> list[Span]:
     """Few stretches that hold the spans; within a day, it does not matter how much of it is looked through."""
     gap = timedelta(days=1)
-    found = joined((each for each in spans if each[0] < each[1]), gap)
+    found = joined(spans, gap)
     while len(found) > _LOOKS:
         gap *= 2
         found = joined(found, gap)
