@@ -1,4 +1,4 @@
-"""What a question touches of a database that was kept for long: not every day that there ever was.
+"""What a statement touches of a database that was kept for long: not every day that there ever was.
 
 Where the planner cannot tell which days a statement needs, it plans, locks and opens each of five years' partitions.
 Locks can be counted, on any machine.
@@ -19,19 +19,24 @@ from telemetry.query import latest, readings
 from telemetry.query.answering import answer
 from telemetry.query.database import Connection, snapshot
 from telemetry.query.question import Asked, understand
+from telemetry.settings import Settings, load_settings
+from telemetry.store import changes, writer
 from telemetry.store import devices as registry
+from telemetry.store.batch import Batch, Part, Readings
 from telemetry.store.devices import Device
 from telemetry.store.engine import Engine
-from telemetry.store.pool import QUESTIONS
+from telemetry.store.layout import Layout
+from telemetry.store.pool import connection as connected
 from tests.support.databases import Databases
 
 LIGHTING = load_domains()["lighting"]
+LAYOUT = Layout.of(LIGHTING)
 METRICS = [*LIGHTING.metrics.values()]
 NOW = datetime(2026, 11, 20, 9, 5, tzinfo=UTC)
 DAYS = {"postgres": 200, "timescaledb": 120}
 """Each takes two locks, its index included. Chunks take longer to make than partitions."""
 MOST = 200
-"""Locks on relations that the transaction of a question may hold: those of two months of days and some more."""
+"""Locks on relations that a transaction may hold: those of two months of days, and some more."""
 LAMPS = [Device(f"lamp-{number}", "lighting", zone="North", interval_s=6 * 3600) for number in range(4)]
 FILL = """
 INSERT INTO lighting_readings (time, received_at, device_key, power_w, energy_kwh, lamp_on)
@@ -51,13 +56,20 @@ QUESTIONS_ASKED: dict[str, dict[str, Any]] = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def old(databases: Databases, engine: Engine) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that asks a database with some hundred days of readings; `lamp-3` fell silent long ago."""
+async def kept(databases: Databases, engine: Engine) -> AsyncIterator[Settings]:
+    """Settings for a database with some hundred days of readings; `lamp-3` fell silent long ago."""
     with databases.migrated(engine) as url:
-        connection = await asyncpg.connect(url, server_settings={"timezone": "UTC", **QUESTIONS})
-        await fill(connection, engine)
+        settings = load_settings(overrides={"database.url": url, "database.engine": engine})
+        async with connected(settings, "test") as connection:
+            await fill(connection, engine)
+        yield settings
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def old(kept: Settings) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to that database."""
+    async with connected(kept, "test") as connection:
         yield connection
-        await connection.close()
 
 
 async def fill(connection: asyncpg.Connection, engine: Engine) -> None:
@@ -115,3 +127,44 @@ async def test_readings(old: asyncpg.Connection, devices: tuple[str, ...], newes
     async with snapshot(old, timedelta(seconds=60)) as reading:
         assert await readings.page(reading, wanted)
         await assert_few_locks(reading)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_noting_changes(old: asyncpg.Connection) -> None:
+    """Again and again: the server keeps no plan for all times."""
+    quarters = [NOW.replace(minute=0) - timedelta(days=ago) for ago in (3, 2)]
+    transaction = old.transaction()
+    await transaction.start()
+    for _ in range(8):
+        await changes.note(old, "lighting", quarters, NOW)
+    await assert_few_locks(old)
+    await transaction.rollback()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_completing_readings(kept: Settings, old: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten batches, one after the other, each with a value that a reading lacked."""
+    settled = getattr(writer, "store_carefully")  # noqa: B009 - it is imported there, not exported
+    asked = 0
+
+    async def counted(database: asyncpg.Connection, batch: Batch) -> Any:
+        nonlocal asked
+        asked += 1
+        found = await settled(database, batch)
+        await assert_few_locks(database)
+        return found
+
+    monkeypatch.setattr(writer, "store_carefully", counted)
+    keys = await registry.keys(old)
+    under_test = writer.Writer(kept, "worker", lambda: None)
+    rows = await old.fetch("SELECT time FROM lighting_readings WHERE device_key = $1 LIMIT 10", keys["lamp-1"])
+    for at in (round(row["time"].timestamp()) * 1_000_000 for row in rows):
+        made = Batch(0, 1, round(NOW.timestamp()) * 1_000_000)
+        made.received["lighting"] = 1
+        readings_of = made.readings["lighting"] = Readings(LAYOUT)
+        source = Part("city/v1/lighting/lamp-1", b"{}", 0)
+        readings_of.add((at, made.received_us, keys["lamp-1"], LAYOUT.shape(("voltage_v",)), source, 230.0))
+        counts = await under_test.write(made)
+        assert counts["lighting", "merged"] == 1
+    await under_test.close()
+    assert asked == 10
