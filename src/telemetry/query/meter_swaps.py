@@ -7,7 +7,10 @@ from datetime import datetime
 from typing import TypeAlias
 
 from telemetry.query.database import Connection
+from telemetry.query.instants import EARLIEST, LATEST
 from telemetry.query.sql import identifier
+from telemetry.query.widening import widening
+from telemetry.spans import Span
 
 _SWAPS = """
 SELECT s.domain, metric, time, start_index, final_index, declared_at
@@ -29,21 +32,16 @@ class Declared:
     declared_at: datetime
 
 
-_LAST = """
-SELECT r.time, r.{metric} FROM {readings} AS r JOIN devices AS d USING (device_key)
-WHERE d.device_id = $1 AND r.{metric} IS NOT NULL AND r.time < $3 AND r.time >= (
-    SELECT coalesce(max(s.time), '-infinity') FROM meter_swaps AS s
-    WHERE s.device_key = d.device_key AND s.metric = $2 AND s.time < $3
-)
-ORDER BY r.time DESC LIMIT 1
+_BETWEEN = """
+SELECT d.device_key, max(s.time) FILTER (WHERE s.time < $3), min(s.time) FILTER (WHERE s.time > $3)
+FROM devices AS d LEFT JOIN meter_swaps AS s ON s.device_key = d.device_key AND s.metric = $2
+WHERE d.device_id = $1
+GROUP BY d.device_key
 """
-_FIRST = """
-SELECT r.time, r.{metric} FROM {readings} AS r JOIN devices AS d USING (device_key)
-WHERE d.device_id = $1 AND r.{metric} IS NOT NULL AND r.time >= $3 AND r.time < (
-    SELECT coalesce(min(s.time), 'infinity') FROM meter_swaps AS s
-    WHERE s.device_key = d.device_key AND s.metric = $2 AND s.time > $3
-)
-ORDER BY r.time LIMIT 1
+_NEAREST = """
+SELECT r.time, r.{metric} FROM {readings} AS r
+WHERE r.device_key = $1 AND r.{metric} IS NOT NULL AND r.time >= $2 AND r.time < $3
+ORDER BY r.time {order} LIMIT 1
 """
 
 Index: TypeAlias = tuple[datetime, float]
@@ -56,13 +54,19 @@ async def indexes_around(
 
     Other swaps end the search: beyond them, readings are those of yet other meters.
     """
+    found = await connection.fetchrow(_BETWEEN, device_id, metric, time)
+    if found is None:
+        return None, None
+    device_key, since, until = found
 
-    async def one(sql: str) -> Index | None:
-        named = sql.format(metric=identifier(metric), readings=identifier(f"{domain}_readings"))
-        found = await connection.fetchrow(named, device_id, metric, time)
-        return None if found is None else (found[0], found[1])
+    async def one(span: Span, order: str) -> Index | None:
+        sql = _NEAREST.format(metric=identifier(metric), readings=identifier(f"{domain}_readings"), order=order)
+        for stretch in widening(span, backwards=order == "DESC"):
+            if row := await connection.fetchrow(sql, device_key, *stretch):
+                return row[0], row[1]
+        return None
 
-    return await one(_LAST), await one(_FIRST)
+    return await one((since or EARLIEST, time), "DESC"), await one((time, until or LATEST), "ASC")
 
 
 async def swaps(

@@ -18,6 +18,7 @@ from telemetry.domains import load_domains
 from telemetry.query import latest, readings
 from telemetry.query.answering import answer
 from telemetry.query.database import Connection, snapshot
+from telemetry.query.meter_swaps import indexes_around
 from telemetry.query.question import Asked, understand
 from telemetry.settings import Settings, load_settings
 from telemetry.store import changes, writer
@@ -122,10 +123,11 @@ async def test_latest(old: asyncpg.Connection, devices: tuple[str, ...]) -> None
 @pytest.mark.parametrize("devices", [(), ("lamp-1",)], ids=["all", "one"])
 @pytest.mark.parametrize("newest_first", [False, True])
 async def test_readings(old: asyncpg.Connection, devices: tuple[str, ...], newest_first: bool) -> None:
-    start, end = NOW - timedelta(days=7), NOW
-    wanted = readings.Wanted(LIGHTING, METRICS, start, end, devices, newest_first=newest_first)
+    """A page of a range that has all there is."""
+    start, end = NOW - timedelta(days=DAYS["timescaledb"] - 1), NOW
+    wanted = readings.Wanted(LIGHTING, METRICS, start, end, devices, newest_first=newest_first, limit=10)
     async with snapshot(old, timedelta(seconds=60)) as reading:
-        assert await readings.page(reading, wanted)
+        assert len(await readings.page(reading, wanted)) == 10
         await assert_few_locks(reading)
 
 
@@ -168,3 +170,15 @@ async def test_completing_readings(kept: Settings, old: asyncpg.Connection, monk
         assert counts["lighting", "merged"] == 1
     await under_test.close()
     assert asked == 10
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("ago", [0, 50])
+async def test_meter_swap(old: asyncpg.Connection, ago: int) -> None:
+    """The look at the readings that it must agree with."""
+    at = NOW - timedelta(days=ago, minutes=30)
+    async with snapshot(old, timedelta(seconds=60)) as reading:
+        before, after = await indexes_around(reading, "lamp-1", "lighting", "energy_kwh", at)
+        assert before is not None
+        assert after is not None or not ago
+        await assert_few_locks(reading)
