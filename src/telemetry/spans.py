@@ -8,6 +8,10 @@ from datetime import UTC, datetime, timedelta
 QUARTER = timedelta(minutes=15)
 """The narrowest cell of a roll-up: what is late, closed or changed is so by quarters of an hour."""
 
+LONGEST_DAY = timedelta(hours=26)
+"""From the label of a day in a daily roll-up to the end of its readings, at the most: a day has up to 25 hours, and
+where midnight is no whole hour of UTC, the hours that it is made of reach beyond it."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Span = tuple[datetime, datetime]

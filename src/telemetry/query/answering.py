@@ -20,8 +20,9 @@ from telemetry.query.cost import Bound
 from telemetry.query.coverage import Expected, find_expected
 from telemetry.query.database import Connection
 from telemetry.query.fill import Filling, withheld
-from telemetry.query.history import History, Surroundings, reach
+from telemetry.query.history import History
 from telemetry.query.kept import out_of_reach, refuse_lost
+from telemetry.query.neighbours import Surroundings, reach
 from telemetry.query.partials import columns_statement, rows_statement
 from telemetry.query.plan import Plan, Segment, make_plan
 from telemetry.query.points import Merged, Point

@@ -29,6 +29,7 @@ from telemetry.query.plan import Plan, Segment
 from telemetry.query.question import By, Question
 from telemetry.query.size import aside
 from telemetry.query.sql import Statement, identifier, scanned
+from telemetry.spans import LONGEST_DAY
 
 Group = str | None
 """A device's id or the name of a zone; None for devices without a zone, and for all devices together."""
@@ -115,7 +116,7 @@ def _fleets_statement(plan: Plan, device_keys: Sequence[int] | None) -> Statemen
     statement, question = Statement(), plan.question
     keys = None if device_keys is None else statement.add(list(device_keys), "int[]")
     edges = statement.add_edges(plan.edges)
-    start, end = statement.add(question.start, "timestamptz"), statement.add(question.end, "timestamptz")
+    end = statement.add(question.end, "timestamptz")
     positions = range(len(question.metrics))
     firsts = ", ".join(f"width_bucket(min(first{position}), {edges}) AS first{position}" for position in positions)
     parts = " UNION ALL ".join(_firsts(statement, question, segment, keys) for segment in plan.segments)
@@ -126,7 +127,7 @@ def _fleets_statement(plan: Plan, device_keys: Sequence[int] | None) -> Statemen
     names = statement.add([metric.name for metric in question.metrics], "text[]")
     lists = [", ".join(f"{each}{position}" for position in positions) for each in ("f.first", "p.had")]
     group = "f.zone" if question.by is By.ZONE else "NULL::text"
-    # Only days that are wholly before the range; one is at most 25 hours long.
+    # Only days that are wholly before the range.
     statement.text = f"""
         {statement.beginning}
         SELECT * FROM (
@@ -141,7 +142,8 @@ def _fleets_statement(plan: Plan, device_keys: Sequence[int] | None) -> Statemen
             WHERE {"true" if keys is None else f"d.device_key = ANY ({keys})"}
         ), past AS MATERIALIZED (
             SELECT r.device_key, {had} FROM {identifier(f"{question.domain.name}_1d")} AS r
-            WHERE r.bucket > {start} - {statement.add(PAST, "interval")} AND r.bucket <= {start} - interval '25 hours'
+            WHERE r.bucket > {statement.add(question.start - PAST, "timestamptz")}
+              AND r.bucket <= {statement.add(question.start - LONGEST_DAY, "timestamptz")}
               AND r.device_key IN (
                   SELECT device_key FROM fleet AS f
                   WHERE registered IS NULL OR registered > 1 OR num_nulls({lists[0]}) > 0

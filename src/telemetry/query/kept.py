@@ -14,8 +14,8 @@ from itertools import chain
 from telemetry.domains import Kind
 from telemetry.errors import NotKept
 from telemetry.query.aggregates import Family
-from telemetry.query.history import REACH
 from telemetry.query.instants import format_instant
+from telemetry.query.neighbours import REACH
 from telemetry.query.plan import Plan, needs_time
 from telemetry.query.question import By, Question
 from telemetry.query.scope import Scope

@@ -24,6 +24,7 @@ from telemetry.query.database import Connection
 from telemetry.query.instants import microseconds
 from telemetry.query.scope import refuse_unknown
 from telemetry.query.sql import Statement, identifier
+from telemetry.spans import LONGEST_DAY, QUARTER
 
 MISSED_READINGS = 3
 """A device is silent once it is this many of its intervals late …"""
@@ -203,10 +204,10 @@ def _earlier(wanted: Wanted, missing: Sequence[tuple[int, list[int]]]) -> Statem
     statement.text = f"""
         WITH late AS (
             SELECT min(bucket) AS start FROM late_ranges
-            WHERE domain = {domain} AND bucket > {since} - interval '15 minutes'
+            WHERE domain = {domain} AND bucket > {statement.add(wanted.since - QUARTER, "timestamptz")}
         ), days AS MATERIALIZED (
             SELECT device_key, {counts} FROM {_relation(wanted, "1d")}
-            WHERE bucket > {since} - interval '25 hours' AND device_key = ANY ({lacking})
+            WHERE bucket > {statement.add(wanted.since - LONGEST_DAY, "timestamptz")} AND device_key = ANY ({lacking})
             GROUP BY device_key
         )
         {" UNION ALL ".join(arms)}
@@ -227,7 +228,8 @@ def _earlier_arm(statement: Statement, wanted: Wanted, position: int, keys: Sequ
         CROSS JOIN LATERAL (
             SELECT r.time, {value} FROM {_relation(wanted, "readings")} AS r
             WHERE r.device_key = k.device_key AND {column} IS NOT NULL
-              AND r.time >= greatest({since}, coalesce(days.day{position}, late.start))
+              -- The first is known when this is planned, so it alone leaves out whole days.
+              AND r.time >= {since} AND r.time >= coalesce(days.day{position}, late.start)
               AND coalesce(days.day{position}, late.start) IS NOT NULL
             ORDER BY r.time DESC LIMIT 1
         ) AS r

@@ -84,7 +84,7 @@ class Question:
         devices, zones: only these, by id and name; empty for all.
         now: the instant of asking.
         max_gap: how far a value reaches: when it is carried forward, and from one reading to the next when it is
-            weighted by time. None is without limit for the former and `history.REACH` for the latter.
+            weighted by time. None is without limit for the former and `neighbours.REACH` for the latter.
         min_coverage: values of buckets with less are withheld.
         coverage: also of groups of devices, which takes a further look at the rows.
     """

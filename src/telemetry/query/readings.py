@@ -1,10 +1,14 @@
-"""Raw rows in the order of time, a page at a time."""
+"""Raw rows in the order of time, a page at a time.
+
+A page is looked for in stretches of the range that grow until it is full: so it costs what the days have that it is of,
+not what the range has.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -12,6 +16,10 @@ from telemetry.domains import Domain, Metric
 from telemetry.query.database import Connection
 from telemetry.query.scope import device_keys
 from telemetry.query.sql import Statement, identifier
+from telemetry.query.widening import widening
+from telemetry.spans import Span
+
+_LEAST = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +60,21 @@ async def page(connection: Connection, wanted: Wanted) -> list[asyncpg.Record]:
         InvalidQuery: a device or zone that is asked for is not in the registry.
     """
     keys = await device_keys(connection, wanted.devices, wanted.zones)
-    statement = _statement(wanted, keys)
-    return await connection.fetch(statement.text, *statement.values)
+    rows: list[asyncpg.Record] = []
+    for start, end in widening(_left(wanted), backwards=wanted.newest_first):
+        statement = _statement(replace(wanted, start=start, end=end, limit=wanted.limit - len(rows)), keys)
+        rows += await connection.fetch(statement.text, *statement.values)
+        if len(rows) >= wanted.limit:
+            break
+    return rows
+
+
+def _left(wanted: Wanted) -> Span:
+    """The range, without what lies before the place; further rows of its instant may be wanted."""
+    if wanted.after is None:
+        return wanted.start, wanted.end
+    at = wanted.after.time
+    return (wanted.start, min(wanted.end, at + _LEAST)) if wanted.newest_first else (max(wanted.start, at), wanted.end)
 
 
 def _statement(wanted: Wanted, keys: Sequence[int] | None) -> Statement:
@@ -69,10 +90,8 @@ def _statement(wanted: Wanted, keys: Sequence[int] | None) -> Statement:
         conditions.append(f"num_nonnulls({', '.join(columns)}) > 0")
     sign, direction = ("<", "DESC") if wanted.newest_first else (">", "ASC")
     if wanted.after is not None:
-        at = statement.add(wanted.after.time, "timestamptz")
-        # The first condition alone can leave out whole partitions.
-        conditions.append(f"r.time {sign}= {at}")
-        conditions.append(f"(r.time, r.device_key) {sign} ({at}, {statement.add(wanted.after.device_key, 'int')})")
+        at, key = statement.add(wanted.after.time, "timestamptz"), statement.add(wanted.after.device_key, "int")
+        conditions.append(f"(r.time, r.device_key) {sign} ({at}, {key})")
     relation = identifier(f"{wanted.domain.name}_readings")
     statement.text = "\n".join(
         [

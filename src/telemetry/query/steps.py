@@ -30,7 +30,8 @@ from collections.abc import Iterator, Sequence
 from telemetry.domains import Kind, Metric
 from telemetry.query.aggregates import Aggregate, Combine, Family
 from telemetry.query.edges import Edges, single
-from telemetry.query.history import REACH, History
+from telemetry.query.history import History
+from telemetry.query.neighbours import REACH
 from telemetry.query.question import Question, Reset
 from telemetry.query.sql import Statement, grouping, ordered
 

@@ -14,10 +14,6 @@ from datetime import datetime, timedelta
 from telemetry.query.database import Connection
 from telemetry.spans import Span, joined, of_quarters
 
-DAY_OF_READINGS = timedelta(hours=26)
-"""From the label of a day in `<domain>_1d` to the end of its readings, at the most: a day has up to 25 hours, and where
-midnight is no whole hour of UTC, the hours that it is made of reach beyond it."""
-
 _DAY = timedelta(days=1)
 _MONTH = timedelta(days=30)
 
@@ -40,15 +36,10 @@ async def listed(
     return quarters, ids
 
 
-def few(spans: Iterable[Span]) -> list[Span]:
-    """Spans for statements: those around given ones that are less than a day apart, in pieces of a month."""
+def few_of_quarters(quarters: Iterable[datetime]) -> list[Span]:
+    """Spans for statements: those around quarters of an hour that are less than a day apart, in pieces of a month."""
     return [
         (start + piece * _MONTH, min(start + (piece + 1) * _MONTH, end))
-        for start, end in joined(spans, _DAY)
+        for start, end in joined(of_quarters(quarters), _DAY)
         for piece in range(-(-(end - start) // _MONTH))
     ]
-
-
-def few_of_quarters(quarters: Iterable[datetime]) -> list[Span]:
-    """Spans for statements around quarters of an hour."""
-    return few(of_quarters(quarters))

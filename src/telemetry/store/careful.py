@@ -207,16 +207,19 @@ async def _insert(database: asyncpg.Connection, layout: Layout, entries: Sequenc
 
 async def _update(database: asyncpg.Connection, layout: Layout, row: Row) -> str | None:
     """Completes a row; returns the database's words when it refuses."""
-    # The keys are not set anew: TimescaleDB cannot do that twice in one transaction on a compressed chunk.
-    columns = ", ".join(f"{column} = ${place}" for place, column in enumerate(layout.columns[FIRST_METRIC:], 3))
-    statement = f"UPDATE {layout.table} SET {columns} WHERE device_key = $1 AND time = $2"  # noqa: S608
+    # An insert is led to the day that it belongs to, where UPDATE would plan and lock every chunk that there is.
+    # Were somebody to delete the row now, it would be there again, with all that it had.
+    columns, changed = layout.columns, layout.columns[FIRST_METRIC:]
+    values = ", ".join(f"${place}" for place in range(1, len(columns) + 1))
+    statement = f"""
+        INSERT INTO {layout.table} ({", ".join(columns)}) VALUES ({values})
+        ON CONFLICT (device_key, time) DO UPDATE SET {", ".join(f"{column} = excluded.{column}" for column in changed)}
+    """  # noqa: S608 - names of the registry
     try:
         async with database.transaction():
-            tag = await database.execute(statement, row[DEVICE_KEY], row[TIME], *row[FIRST_METRIC:], timeout=PATIENCE_S)
+            await database.execute(statement, *row, timeout=PATIENCE_S)
     except Exception as error:
         return _refusal(error)
-    if tag != "UPDATE 1":
-        raise Unavailable(f"a row of {layout.table} that was there a moment ago is gone")
     return None
 
 

@@ -18,14 +18,14 @@ ASKING = "api"
 QUESTIONS = {
     # Compiling takes longer than questions run.
     "jit": "off",
-    # What a question is about decides how it is best answered. A plan made for any device and any time has cost one
-    # meter's day thirty times its time.
-    "plan_cache_mode": "force_custom_plan",
 }
 """Server settings of connections that ask."""
 
 _SERVER_SETTINGS = {
     "timezone": "UTC",
+    # What a statement is about decides how it is best run: a plan that is kept for any device and any time locks every
+    # day that there is, and has cost one meter's day thirty times its time.
+    "plan_cache_mode": "force_custom_plan",
     # A client that vanished keeps its locks until the server notices: within half a minute, not after two hours.
     "tcp_keepalives_idle": "15",
     "tcp_keepalives_interval": "5",

@@ -39,7 +39,8 @@ WITH closing AS (
     FROM unnest($3::timestamptz[]) AS q (quarter)
     LEFT JOIN (
         SELECT bucket AS quarter, sum(samples) AS readings FROM "{domain}_15m"
-        WHERE bucket = ANY ($3) GROUP BY bucket
+        -- Without the ends, a real-time roll-up would look into every day that there is.
+        WHERE bucket = ANY ($3) AND bucket >= $4 AND bucket <= $5 GROUP BY bucket
     ) AS r USING (quarter)
     LEFT JOIN (SELECT quarter, sum(readings) AS merged FROM completed GROUP BY quarter) AS c USING (quarter)
     LEFT JOIN (SELECT quarter, count(*) AS swaps FROM declared GROUP BY quarter) AS s USING (quarter)
@@ -82,7 +83,7 @@ async def note(
         await database.execute(_CLOSE, domain, closed_until)
         return
     statement = _NOTE.format(domain=domain, close=_CLOSE)
-    await database.execute(statement, domain, closed_until, sorted(quarters))
+    await database.execute(statement, domain, closed_until, sorted(quarters), min(quarters), max(quarters))
 
 
 async def forget(database: asyncpg.Connection, before: datetime) -> None:

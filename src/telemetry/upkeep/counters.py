@@ -10,13 +10,12 @@ extends it back in time, a day in each round.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import asyncpg
 
+from telemetry.spans import LONGEST_DAY
 from telemetry.upkeep.cells import Cells
-
-_LONGEST_DAY = timedelta(hours=25)
 
 _RESTART = """
 UPDATE counter_coverage AS c
@@ -73,7 +72,7 @@ async def extend(database: asyncpg.Connection, domain: str) -> bool:
         # The day of the readings before, in the daily roll-up: raw rows have no index by time.
         day = await database.fetchval(f'SELECT max(bucket) FROM "{domain}_1d" WHERE bucket < $1', covered)
         if day is not None:
-            end = min(covered, day + _LONGEST_DAY)
+            end = min(covered, day + LONGEST_DAY)
             day = day if raw_from is None else max(day, min(raw_from, covered))
             if day < end:
                 await database.execute("CALL telemetry_refresh_counters($1, $2, $3)", domain, day, end)

@@ -15,7 +15,7 @@ import pytest
 from telemetry.domains import Domain, counter, load_domains
 from telemetry.domains.lighting import LightingReading
 from telemetry.query.aggregates import Family
-from telemetry.query.history import REACH
+from telemetry.query.neighbours import REACH
 from telemetry.query.question import Asked, Question, understand
 from telemetry.settings import Settings
 from telemetry.store import meter_swaps
