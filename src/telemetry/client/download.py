@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, get_args
 from urllib.parse import unquote
+from uuid import uuid4
 
 from telemetry.client.bodies import Told, body
 from telemetry.client.errors import InvalidArgument
@@ -58,7 +59,8 @@ def download(
     format: Format | None = None,  # noqa: A002 - named as the parameter of the service
 ) -> Question[Download]:
     """Writes an answer into a file, without having all of it in memory. What is there under that name is replaced, once
-    the answer is complete; an answer that breaks off leaves nothing.
+    the answer is complete; an answer that breaks off leaves nothing. Downloads to one path at a time do not mix: what
+    ends last stays.
 
     Args:
         question: `series(…)` or `readings(…)`. Readings are all pages, one after the other.
@@ -97,8 +99,9 @@ def _format(path: Path, given: Format | None) -> Format:
 def _series(request: Request, path: Path) -> Flow[Download]:
     with _complete(path) as file:
         answer = yield from fetch(request, file)
-    told = answer.headers.get("telemetry-as-of")
-    return Download(path, path.stat().st_size, datetime.fromisoformat(told) if told else None)
+        size = file.tell()
+    as_of = answer.headers.get("telemetry-as-of")
+    return Download(path, size, datetime.fromisoformat(as_of) if as_of else None)
 
 
 def _texts(question: ReadingsQuestion, path: Path, form: Format) -> Flow[Download]:
@@ -113,7 +116,8 @@ def _texts(question: ReadingsQuestion, path: Path, form: Format) -> Flow[Downloa
             file.write(answer.content.partition(b"\r\n")[2] if is_continued else answer.content)
             cursor = _next(answer)
             request = None if cursor is None else first.having(cursor=cursor)
-    return Download(path, path.stat().st_size, None)
+        size = file.tell()
+    return Download(path, size, None)
 
 
 def _next(answer: Answer) -> str | None:
@@ -124,13 +128,15 @@ def _next(answer: Answer) -> str | None:
 
 def _tables(question: ReadingsQuestion, path: Path, form: Format) -> Flow[Download]:
     request: Request | None = question.first
-    with _complete(path) as file, closing(_Writer(file, form)) as writer:
-        while request is not None:
-            page = question.read((yield from fetch(request)))
-            writer.add(page.table)
-            request = following(question.first, page.meta)
-        writer.finish()
-    return Download(path, path.stat().st_size, None)
+    with _complete(path) as file:
+        with closing(_Writer(file, form)) as writer:
+            while request is not None:
+                page = question.read((yield from fetch(request)))
+                writer.add(page.table)
+                request = following(question.first, page.meta)
+            writer.finish()
+        size = file.tell()
+    return Download(path, size, None)
 
 
 class _Writer:
@@ -169,11 +175,16 @@ class _Writer:
 
 @contextmanager
 def _complete(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside that of the name, which takes its place in the end."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
+    """A file beside that of the name, which takes its place in the end.
+
+    Each download has its own, for two to one path would write into the same; and unlike that of `mkstemp` it has the
+    permissions of any new file.
+    """
+    part = path.with_name(f".{uuid4().hex}.part")
+    with part.open("xb") as file:
+        try:
             yield file
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+            file.close()
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
