@@ -1,4 +1,4 @@
-"""A gateway for tests: aiomqtt, the independent client, publishing at QoS 1."""
+"""A gateway for tests: aiomqtt, the independent client."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ PATIENCE_S = 120.0
 
 
 class Gateway:
-    """Publishes to the topics of the settings; a message counts once the broker has acknowledged it."""
+    """Publishes to the topics of the settings; a message counts once the broker has it, at QoS 0 once it is sent."""
 
-    def __init__(self, client: aiomqtt.Client, root: str) -> None:
+    def __init__(self, client: aiomqtt.Client, root: str, qos: int) -> None:
         self._client = client
         self._root = root
+        self._qos = qos
         self.published = 0
 
     async def send(self, path: str, payload: Any) -> None:
         """Publishes to `{root}/{path}`: bytes as they are, everything else as JSON."""
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        await self._client.publish(f"{self._root}/{path}", body, qos=1)
+        await self._client.publish(f"{self._root}/{path}", body, qos=self._qos)
         self.published += 1
 
 
 @asynccontextmanager
-async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
+async def gateway(settings: Settings, qos: int = 1) -> AsyncIterator[Gateway]:
     """A connected gateway."""
     async with aiomqtt.Client(settings.mqtt.host, settings.mqtt.port, timeout=PATIENCE_S) as client:
-        yield Gateway(client, settings.mqtt.topic_root)
+        yield Gateway(client, settings.mqtt.topic_root, qos)
 
 
 async def forget_session(settings: Settings, client_id: str) -> None:

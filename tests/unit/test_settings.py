@@ -88,6 +88,12 @@ def test_secret_is_read_from_a_file_and_never_shown(tmp_path: Path, monkeypatch:
         ({"mqtt.client_id": "a\n"}, "mqtt.client_id: 1 to 128 characters"),
         ({"mqtt.share_group": "a/b"}, "mqtt.share_group: at least one character is needed, and none of / + # and NUL"),
         ({"mqtt.dropped_counters": ["$SYS/#"]}, "mqtt.dropped_counters.0: a topic below $SYS/ is needed"),
+        (
+            {"mqtt.qos": 0},
+            "mqtt.qos: 1 or 2 is allowed; at 0 the broker keeps nothing for us while we are away (given: 0)",
+        ),
+        ({"mqtt.qos": 3}, "mqtt.qos: 1 or 2 is allowed"),
+        ({"mqtt.qos": "exactly once"}, "mqtt.qos: Input should be a valid integer"),
         ({"mqtt.keep_alive": 0}, "mqtt.keep_alive: 0 would switch it off, and nobody would notice a dead connection"),
         ({"mqtt.keep_alive": "0s"}, "mqtt.keep_alive: 0 would switch it off"),
         ({"mqtt.keep_alive": -1}, "mqtt.keep_alive: a duration longer than 0 is needed (given: -1)"),

@@ -82,6 +82,7 @@ class MqttSettings(Section):
         str, allowed(r"[^+#\x00]+", "a topic is needed, e.g. city/v1, without the wildcards + and # and without NUL")
     ] = Field("city/v1", description="Topics are {topic_root}/{domain}/{device_id}")
     keep_alive: Duration = Field("15s", description="The broker declares us gone after 1.5 times this silence")  # type: ignore[assignment]
+    qos: int = Field(1, description="Highest QoS at which messages may come: 1, or 2 with its full handshake")
     receive_maximum: int = Field(
         20_000, ge=20, le=65_535, description="Messages in flight that the broker may hold unacknowledged"
     )
@@ -99,6 +100,13 @@ class MqttSettings(Section):
     def _is_watched(cls, value: Any) -> Any:
         if parse_duration(value) in (0, timedelta(0)):
             raise ValueError("0 would switch it off, and nobody would notice a dead connection; write e.g. 15s")
+        return value
+
+    @field_validator("qos")
+    @classmethod
+    def _is_kept_for_us(cls, value: int) -> int:
+        if value not in (1, 2):
+            raise ValueError("1 or 2 is allowed; at 0 the broker keeps nothing for us while we are away")
         return value
 
     @field_validator("topic_root")
