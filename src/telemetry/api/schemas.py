@@ -48,7 +48,6 @@ def rows_of(fields: Mapping[str, Schema], optional: Mapping[str, Schema], others
 
 TEXT: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
-NUMBER: Schema = {"type": "number"}
 ANY_TEXT = nullable("string")
 ANY_NUMBER = nullable("number")
 ANY_INTEGER = nullable("integer")

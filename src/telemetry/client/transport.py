@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from ssl import SSLContext
 from typing import Any, TypeVar
 
+from telemetry import __version__
 from telemetry.client.errors import AnswerTimeout, InvalidArgument, MissingLibrary, NoAnswer
 from telemetry.client.exchange import Answer, Request, Retry
 
@@ -54,7 +54,7 @@ def _address(url: str) -> httpx.URL:
 
 
 def _headers(given: Mapping[str, str]) -> httpx.Headers:
-    own = {"user-agent": f"urban-telemetry/{version('urban-telemetry')}"}
+    own = {"user-agent": f"urban-telemetry/{__version__}"}
     try:
         return httpx.Headers({**own, **given})
     except (UnicodeEncodeError, TypeError) as error:
