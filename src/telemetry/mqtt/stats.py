@@ -15,7 +15,6 @@ class SessionStats:
         sessions_lost: connections at which the broker no longer knew our session, so that messages may be missing.
         messages_received: messages delivered, repeated deliveries included.
         bytes_received: bytes read from the socket.
-        acked: acknowledgements sent (PUBACK and PUBREC).
         qos0_dropped: QoS 0 messages that were not delivered because too much was unsettled.
         window_overruns: messages that the broker sent beyond our Receive Maximum; they are taken nevertheless.
         protocol_errors: connections that ended because the broker broke MQTT 5.
@@ -31,7 +30,6 @@ class SessionStats:
     sessions_lost: int = 0
     messages_received: int = 0
     bytes_received: int = 0
-    acked: int = 0
     qos0_dropped: int = 0
     window_overruns: int = 0
     protocol_errors: int = 0
