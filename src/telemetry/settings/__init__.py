@@ -5,6 +5,7 @@ may also be given as `…_FILE`, a path whose content is the value, which is how
 """
 
 from telemetry.settings.loading import load_settings, settings_path
+from telemetry.settings.model import PREFIX, Settings
 from telemetry.settings.sections import (
     ApiSettings,
     DatabaseSettings,
@@ -15,7 +16,6 @@ from telemetry.settings.sections import (
     TlsSettings,
 )
 from telemetry.settings.units import format_duration, parse_duration
-from telemetry.settings.whole import PREFIX, Settings
 
 __all__ = [
     "PREFIX",

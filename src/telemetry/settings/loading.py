@@ -19,7 +19,7 @@ from pydantic_settings import (
 )
 
 from telemetry.errors import ConfigurationError
-from telemetry.settings.whole import PREFIX, Settings
+from telemetry.settings.model import PREFIX, Settings
 
 SEARCHED = (Path("config/telemetry.yaml"), Path("/etc/telemetry/telemetry.yaml"))
 """Where the settings file is looked for when neither `--config` nor `TELEMETRY_CONFIG` names one."""
