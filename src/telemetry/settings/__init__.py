@@ -15,7 +15,7 @@ from telemetry.settings.sections import (
     SpoolSettings,
     TlsSettings,
 )
-from telemetry.settings.units import format_duration, parse_duration
+from telemetry.settings.types import format_duration, parse_duration
 
 __all__ = [
     "PREFIX",

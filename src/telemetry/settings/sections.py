@@ -15,7 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-from telemetry.settings.units import Duration, Port, Size, allowed, parse_duration, quantity
+from telemetry.settings.types import Duration, Port, Size, allowed, parse_duration, quantity
 
 
 class Section(BaseModel):
