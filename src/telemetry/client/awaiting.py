@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from telemetry.client import questions
 from telemetry.client.devices import Device
-from telemetry.client.exchange import Answer, Flow, Question, Request, Retry, Send, Wait, begun, patient
+from telemetry.client.exchange import Answer, Flow, Question, Request, Retry, Send, Wait, begun, with_retries
 from telemetry.client.latest import Latest
 from telemetry.client.pages import AnyPage, Paged
 from telemetry.client.quarantine import Refused
@@ -152,7 +152,7 @@ class AsyncClient:
             return await self._answer(flow)
 
     async def _answer(self, flow: Flow[T]) -> T:
-        with closing(patient(flow, self._retry)) as steps:
+        with closing(with_retries(flow, self._retry)) as steps:
             answer: Answer | None = None
             while True:
                 try:

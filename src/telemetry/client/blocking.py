@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, TypeVar
 
 from telemetry.client import questions
 from telemetry.client.devices import Device
-from telemetry.client.exchange import Answer, Question, Request, Retry, Send, Wait, begun, patient
+from telemetry.client.exchange import Answer, Question, Request, Retry, Send, Wait, begun, with_retries
 from telemetry.client.latest import Latest
 from telemetry.client.pages import AnyPage, Paged
 from telemetry.client.quarantine import Refused
@@ -148,7 +148,7 @@ class Client:
         """
         flow = begun(question)
         turn = self._turns if question.is_bounded else nullcontext()
-        with turn, closing(patient(flow, self._retry)) as steps:
+        with turn, closing(with_retries(flow, self._retry)) as steps:
             answer: Answer | None = None
             while True:
                 try:

@@ -3,8 +3,8 @@
 A question is a flow: a generator that yields what is to be sent and gets the answer. The two shells (`blocking`,
 `awaiting`) only carry that out, so whatever is to be decided is decided here and in the questions, once for both:
 
-    question ──flow──▶ patient ──Send, Wait──▶ shell ──▶ network
-             ◀─Answer─         ◀────Answer────       ◀──
+    question ──flow──▶ with_retries ──Send, Wait──▶ shell ──▶ network
+             ◀─Answer─              ◀────Answer────       ◀──
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def begun(question: Question[T]) -> Flow[T]:
     return question.flow()
 
 
-def patient(flow: Flow[T], retry: Retry, clock: Clock = time.monotonic) -> Steps[T]:
+def with_retries(flow: Flow[T], retry: Retry, clock: Clock = time.monotonic) -> Steps[T]:
     """The flow, with each request sent again as long as `retry` allows."""
     with closing(flow):
         try:

@@ -33,7 +33,7 @@ from telemetry.client import (
     series,
 )
 from telemetry.client.errors import refusal
-from telemetry.client.exchange import Answer, Request, Send, Wait, begun, patient
+from telemetry.client.exchange import Answer, Request, Send, Wait, begun, with_retries
 from telemetry.client.words import parameters
 from telemetry.errors import TelemetryError
 
@@ -55,7 +55,7 @@ def told(
     what was sent.
     """
     now, pauses, sent = 0.0, [], []
-    steps = patient(question.flow(), retry, lambda: now)
+    steps = with_retries(question.flow(), retry, lambda: now)
     left = iter(answers)
     answer = None
     try:
