@@ -25,9 +25,9 @@ from telemetry.client.transport import (
     httpx,
     named_after,
     options,
+    stream_arguments,
     translated,
     turns,
-    words,
 )
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class AsyncClient:
             await asyncio.sleep(step.seconds)
             return None
         with translated(step.request):
-            async with self._http.stream(**words(step.request)) as response:
+            async with self._http.stream(**stream_arguments(step.request)) as response:
                 if step.sink is None or not response.is_success:
                     return answered(response, await response.aread())
                 async for chunk in response.aiter_bytes(CHUNK):

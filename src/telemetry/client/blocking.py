@@ -26,9 +26,9 @@ from telemetry.client.transport import (
     httpx,
     named_after,
     options,
+    stream_arguments,
     translated,
     turns,
-    words,
 )
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Client:
         if isinstance(step, Wait):
             time.sleep(step.seconds)
             return None
-        with translated(step.request), self._http.stream(**words(step.request)) as response:
+        with translated(step.request), self._http.stream(**stream_arguments(step.request)) as response:
             if step.sink is None or not response.is_success:
                 return answered(response, response.read())
             for chunk in response.iter_bytes(CHUNK):

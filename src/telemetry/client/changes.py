@@ -9,7 +9,7 @@ from typing import Literal
 
 from telemetry.client.bodies import Told, body
 from telemetry.client.exchange import Flow, Question, Request, fetch
-from telemetry.client.words import Instant, parameters, segment
+from telemetry.client.parameters import Instant, parameters, segment
 
 
 @dataclass(frozen=True, slots=True)

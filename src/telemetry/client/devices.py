@@ -10,7 +10,7 @@ from telemetry.client.bodies import Only, Told, body
 from telemetry.client.errors import InvalidArgument
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch, one
 from telemetry.client.pages import Paged, PageMeta, in_pages
-from telemetry.client.words import Names, fields, parameters, segment
+from telemetry.client.parameters import Names, fields, parameters, segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from telemetry.client.bodies import Only, body
 from telemetry.client.exchange import Answer, Question, Request, one
-from telemetry.client.words import Kind
+from telemetry.client.parameters import Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from telemetry.client.errors import InvalidArgument
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch
 from telemetry.client.frames import library
 from telemetry.client.pages import PageMeta, following, pinned
+from telemetry.client.parameters import Format
 from telemetry.client.readings import ReadingsQuestion, without_next
 from telemetry.client.series import SeriesQuestion
-from telemetry.client.words import Format
 
 if TYPE_CHECKING:
     import pyarrow as pa

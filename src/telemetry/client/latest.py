@@ -10,7 +10,7 @@ from typing import Literal
 from telemetry.client.bodies import Told
 from telemetry.client.exchange import Request
 from telemetry.client.pages import Paged, PageMeta, in_pages
-from telemetry.client.words import Instant, Names, parameters, segment
+from telemetry.client.parameters import Instant, Names, parameters, segment
 
 
 @dataclass(frozen=True, slots=True)

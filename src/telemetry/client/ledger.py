@@ -8,7 +8,7 @@ from datetime import datetime
 
 from telemetry.client.bodies import Told, body
 from telemetry.client.exchange import Answer, Question, Request, one
-from telemetry.client.words import Instant, Names, parameters
+from telemetry.client.parameters import Instant, Names, parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from telemetry.client.bodies import Only, body
 from telemetry.client.exchange import Answer, Question, Request, one
-from telemetry.client.words import fields, segment, text
+from telemetry.client.parameters import fields, segment, text
 
 
 @dataclass(frozen=True, slots=True)

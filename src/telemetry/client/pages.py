@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from telemetry.client.bodies import Told, body
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch
-from telemetry.client.words import instant
+from telemetry.client.parameters import instant
 
 Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)

@@ -13,7 +13,7 @@ from telemetry.client.bodies import Only, Told, body
 from telemetry.client.errors import InvalidArgument
 from telemetry.client.exchange import Answer, Question, Request, one
 from telemetry.client.pages import Paged, PageMeta, in_pages
-from telemetry.client.words import Instant, Names, Reason, parameters
+from telemetry.client.parameters import Instant, Names, Reason, parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from telemetry.client.errors import UnexpectedAnswer
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch
 from telemetry.client.frames import META, Frame, arrow_table, as_number, cells, library
 from telemetry.client.pages import Paged, PageMeta, following
-from telemetry.client.words import Instant, Names, Order, parameters, segment
+from telemetry.client.parameters import Instant, Names, Order, parameters, segment
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,4 +1,4 @@
-"""httpx below both shells: what a connection is made of, a request in its words, and its errors in ours."""
+"""httpx below both shells: what a connection is made of, a request as its arguments, and its errors as ours."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def turns(concurrency: int) -> int:
     return concurrency
 
 
-def words(request: Request) -> dict[str, Any]:
+def stream_arguments(request: Request) -> dict[str, Any]:
     """Arguments of `stream`."""
     body = {} if request.body is None else {"json": request.body}
     return {"method": request.method, "url": request.path, "params": request.params, **body}

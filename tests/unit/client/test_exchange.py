@@ -34,7 +34,7 @@ from telemetry.client import (
 )
 from telemetry.client.errors import refusal
 from telemetry.client.exchange import Answer, Request, Send, Wait, begun, with_retries
-from telemetry.client.words import parameters
+from telemetry.client.parameters import parameters
 from telemetry.errors import TelemetryError
 
 VERSION = Answer(200, {}, b'{"data": {"name": "urban-telemetry", "version": "9", "more": 1}, "meta": {}}')
