@@ -1,7 +1,7 @@
 """What is sent and what comes back, without a socket, and with a clock that tests give.
 
 A question is a flow: a generator that yields what is to be sent and gets the answer. The two shells (`blocking`,
-`awaiting`) only carry that out, so whatever is to be decided is decided here and in the questions, once for both:
+`asynchronous`) only carry that out, so whatever is to be decided is decided here and in the questions, once for both:
 
     question ──flow──▶ with_retries ──Send, Wait──▶ shell ──▶ network
              ◀─Answer─              ◀────Answer────       ◀──
