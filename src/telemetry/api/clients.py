@@ -32,11 +32,11 @@ REFUSALS: dict[int | str, dict[str, Any]] = {HTTPStatus.TOO_MANY_REQUESTS.value:
 
 def install(app: FastAPI, settings: ApiSettings) -> None:
     """Bounds what each client asks at a time, and ends the questions of those that hang up."""
-    app.add_middleware(Turns, most=settings.max_concurrent_per_client)
-    app.add_middleware(HangUps)
+    app.add_middleware(ConcurrencyLimit, most=settings.max_concurrent_per_client)
+    app.add_middleware(CancelOnDisconnect)
 
 
-class HangUps:
+class CancelOnDisconnect:
     """ASGI middleware that cancels a reading question when its client closes the connection.
 
     The cancellation reaches the statement that runs in PostgreSQL, and the snapshot ends. Writing requests are
@@ -95,7 +95,7 @@ class _Answering:
             task.cancel()
 
 
-class Turns:
+class ConcurrencyLimit:
     """ASGI middleware that lets each client have `most` questions at a time; 429 if none of them ends in `WAIT_S`."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
