@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, get_args
 from urllib.parse import unquote
 from uuid import uuid4
 
-from telemetry.client.bodies import Told, body
+from telemetry.client.bodies import Envelope, body
 from telemetry.client.errors import InvalidArgument
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch
 from telemetry.client.frames import library
@@ -107,7 +107,7 @@ def _series(request: Request, path: Path) -> Flow[Download]:
 def _texts(question: ReadingsQuestion, path: Path, form: Format) -> Flow[Download]:
     """Pages of text do not tell their range, so that is asked for first: `now` is another instant for every page."""
     probe = yield from fetch(question.first.having(format="json", limit="1"))
-    first = pinned(question.first, body(Told[PageMeta, Any], probe).meta).having(format=form)
+    first = pinned(question.first, body(Envelope[PageMeta, Any], probe).meta).having(format=form)
     request: Request | None = first
     with _complete(path) as file:
         while request is not None:

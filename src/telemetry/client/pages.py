@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from telemetry.client.bodies import Told, body
+from telemetry.client.bodies import Envelope, body
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch
 from telemetry.client.parameters import instant
 
@@ -94,7 +94,7 @@ def pinned(first: Request, meta: PageMeta) -> Request:
     return first.having(**{name: instant(name, value) for name, value in edges.items() if value is not None})
 
 
-def in_pages(request: Request, model: type[Told[PageMeta, tuple[Row, ...]]]) -> Paged[Row]:
+def in_pages(request: Request, model: type[Envelope[PageMeta, tuple[Row, ...]]]) -> Paged[Row]:
     """A question whose pages are JSON."""
 
     def read(answer: Answer) -> Page[Row]:

@@ -89,9 +89,9 @@ def translated(request: Request) -> Iterator[None]:
     try:
         yield
     except httpx.TimeoutException as error:
-        raise AnswerTimeout(f"{request.path}: nothing came in time ({_told(error)}); see `timeout`") from error
+        raise AnswerTimeout(f"{request.path}: nothing came in time ({_message(error)}); see `timeout`") from error
     except httpx.RequestError as error:
-        raise NoAnswer(f"{request.path}: {_told(error)}") from error
+        raise NoAnswer(f"{request.path}: {_message(error)}") from error
     except httpx.InvalidURL as error:
         raise InvalidArgument(f"{request.path}: {error}") from error
 
@@ -109,5 +109,5 @@ def named_after(question: Callable[..., Any], method: Method) -> Method:
     return method
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) or type(error).__name__
