@@ -62,7 +62,7 @@ _SINCE = (
                 }
             ],
         },
-        told=NEXT | {"closed_until": ANY_TEXT, "recorded_from": ANY_TEXT, "late": ANY_INTEGER},
+        overrides=NEXT | {"closed_until": ANY_TEXT, "recorded_from": ANY_TEXT, "late": ANY_INTEGER},
         questions={
             "The quarters of an hour of the meters that changed after their closing": "/v1/energy/changes?since=-24h",
             "The days of the lamps that changed after their closing": "/v1/lighting/changes?since=-7d&window=1d",

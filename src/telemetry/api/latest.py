@@ -51,7 +51,7 @@ _VALUE = {"value": 41.5, "time": "2026-11-24T16:30:00+01:00", "age_s": 623.0}
                 }
             ],
         },
-        told=NEXT
+        overrides=NEXT
         | dict.fromkeys(("name", "zone", "time", "received_at"), ANY_TEXT)
         | dict.fromkeys(("latitude", "longitude", "interval_s", "age_s"), ANY_NUMBER)
         | {"values": mapping(schema_of(_VALUE, {"value": {"type": ["number", "boolean", "string"]}}))},

@@ -63,7 +63,7 @@ _REASONS = mapping(INTEGER)
             },
             "data": [{"hour": "2026-11-24T16:00:00+01:00", "domain": "lighting", **_SUMS}],
         },
-        told={
+        overrides={
             "reasons": _REASONS,
             "domains": mapping(schema_of(_SUMS, {"reasons": _REASONS})),
             "messages_dropped": ANY_INTEGER,

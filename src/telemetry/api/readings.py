@@ -55,7 +55,7 @@ router = APIRouter(prefix="/v1", tags=["readings"], route_class=StrictRoute)
                 }
             ],
         },
-        told=NEXT
+        overrides=NEXT
         | {
             "complete_from": ANY_TEXT,
             "data": rows_of(

@@ -121,7 +121,7 @@ _FILL = (
         },
         problems=(404, 406, 422, 503),
         forms=OTHER_TYPES,
-        told={
+        overrides={
             "closed_until": ANY_TEXT,
             "settled_until": ANY_TEXT,
             "complete_from": ANY_TEXT,
