@@ -181,10 +181,9 @@ def _complete(path: Path) -> Iterator[IO[bytes]]:
     permissions of any new file.
     """
     part = path.with_name(f".{uuid4().hex}.part")
-    with part.open("xb") as file:
-        try:
+    try:
+        with part.open("xb") as file:
             yield file
-            file.close()
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
