@@ -8,7 +8,6 @@ import time
 import pytest
 
 from telemetry.ingest.assembly import GRACE
-from tests.faults.process import running
 from tests.faults.publisher import Publisher
 from tests.faults.scene import END_WITHIN_S, Scene, loaded
 from tests.support.broker_fixtures import MosquittoFactory
@@ -43,8 +42,7 @@ async def test_messages_of_qos_2_are_kept_over_killed_ingest_and_restarted_broke
     broker = mosquitto_factory(options={"log_type": "debug"})
     mqtt = scene.settings.mqtt.model_copy(update={"port": broker.port})
     scene.settings = scene.settings.model_copy(update={"mqtt": mqtt})
-    process = scene.process(mqtt__qos=2)
-    async with running(process), Publisher(scene.settings, qos=2) as publisher:
+    async with scene.ingesting(mqtt__qos=2) as process, Publisher(scene.settings, qos=2) as publisher:
         async with loaded(publisher, RATE):
             for _ in range(times):
                 await scene.grown(300)

@@ -130,10 +130,12 @@ def reading(number: int) -> dict[str, Any]:
 async def publish(settings: Settings, numbers: range, pause_s: float = 0.0, filler: str = "") -> None:
     """Publishes readings at the QoS of the settings, with a pause after each, or eight at a time."""
     more = {"filler": filler} if filler else {}
-    async with gateway(settings, settings.mqtt.qos) as sender:
+    async with gateway(settings) as sender:
         for first in range(numbers.start, numbers.stop, step := 1 if pause_s else 8):
             many = range(first, min(first + step, numbers.stop))
-            await asyncio.gather(*(sender.send(f"lighting/lamp-{n % 7}", {**reading(n), **more}) for n in many))
+            await asyncio.gather(
+                *(sender.send(f"lighting/lamp-{n % 7}", {**reading(n), **more}, settings.mqtt.qos) for n in many)
+            )
             await asyncio.sleep(pause_s)
 
 

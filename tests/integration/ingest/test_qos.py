@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import Any
 
-import aiomqtt
 import asyncpg
 import pytest
 from pydantic import JsonValue
@@ -33,10 +31,10 @@ def changed(settings: Settings, **mqtt: Any) -> Settings:
 async def publish(settings: Settings, count: int, qos: int) -> None:
     """Publishes so many readings, in turn of the domains."""
     domains = list(VALUES)
-    async with gateway(settings, qos) as sender:
+    async with gateway(settings) as sender:
         for number in range(count):
             domain = domains[number % 4]
-            await sender.send(f"{domain}/{domain}-{number % 3}", reading(domain, number))
+            await sender.send(f"{domain}/{domain}-{number % 3}", reading(domain, number), qos)
 
 
 @pytest.mark.asyncio
@@ -99,20 +97,16 @@ async def test_messages_of_qos_0_beyond_the_room_for_them_are_dropped_and_counte
 ) -> None:
     """Nothing is promised of them, but each is stored or in the metric."""
     total = 300
-    async with ingesting(changed(settings, receive_maximum=20)) as url:
-        async with aiomqtt.Client(settings.mqtt.host, settings.mqtt.port) as sender:
-            async with connection.transaction():
-                await connection.execute("LOCK TABLE lighting_readings")
-                for number in range(total):
-                    body = json.dumps(reading("lighting", number))
-                    await sender.publish(f"{settings.mqtt.topic_root}/lighting/a", body, qos=0)
-                await shows_dropped(url, total - 20)
-            assert await received(connection, 20) == {"received": 20, "stored": 20}
-            # There is room again.
-            await sender.publish(
-                f"{settings.mqtt.topic_root}/lighting/a", json.dumps(reading("lighting", total)), qos=0
-            )
-            await received(connection, 21)
+    async with ingesting(changed(settings, receive_maximum=20)) as url, gateway(settings) as sender:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE lighting_readings")
+            for number in range(total):
+                await sender.send("lighting/a", reading("lighting", number), 0)
+            await shows_dropped(url, total - 20)
+        assert await received(connection, 20) == {"received": 20, "stored": 20}
+        # There is room again.
+        await sender.send("lighting/a", reading("lighting", total), 0)
+        await received(connection, 21)
         await shows_dropped(url, total - 20)
 
 
