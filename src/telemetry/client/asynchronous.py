@@ -22,12 +22,12 @@ from telemetry.client.transport import (
     DEFAULT_TIMEOUT_S,
     NEVER,
     answered,
+    checked_concurrency,
     httpx,
     named_after,
     options,
     stream_arguments,
     translated,
-    turns,
 )
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._retry = retry or NEVER
-        self._turns = asyncio.Semaphore(turns(concurrency))
+        self._slots = asyncio.Semaphore(checked_concurrency(concurrency))
         self._http = httpx.AsyncClient(**options(url, timeout, headers, verify), transport=transport)
 
     async def __aenter__(self) -> AsyncClient:
@@ -147,8 +147,8 @@ class AsyncClient:
             ClientError: there is none; see `telemetry.client.errors`.
         """
         flow = begun(question)
-        turn = self._turns if question.is_bounded else nullcontext()
-        async with turn:
+        slot = self._slots if question.is_bounded else nullcontext()
+        async with slot:
             return await self._answer(flow)
 
     async def _answer(self, flow: Flow[T]) -> T:

@@ -23,12 +23,12 @@ from telemetry.client.transport import (
     DEFAULT_TIMEOUT_S,
     NEVER,
     answered,
+    checked_concurrency,
     httpx,
     named_after,
     options,
     stream_arguments,
     translated,
-    turns,
 )
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._retry = retry or NEVER
-        self._turns = threading.Semaphore(turns(concurrency))
+        self._slots = threading.Semaphore(checked_concurrency(concurrency))
         self._http = httpx.Client(**options(url, timeout, headers, verify), transport=transport)
 
     def __enter__(self) -> Client:
@@ -147,8 +147,8 @@ class Client:
             ClientError: there is none; see `telemetry.client.errors`.
         """
         flow = begun(question)
-        turn = self._turns if question.is_bounded else nullcontext()
-        with turn, closing(with_retries(flow, self._retry)) as steps:
+        slot = self._slots if question.is_bounded else nullcontext()
+        with slot, closing(with_retries(flow, self._retry)) as steps:
             answer: Answer | None = None
             while True:
                 try:

@@ -61,7 +61,7 @@ def _headers(given: Mapping[str, str]) -> httpx.Headers:
         raise InvalidArgument(f"headers: {error}; allowed: text of ASCII characters") from error
 
 
-def turns(concurrency: int) -> int:
+def checked_concurrency(concurrency: int) -> int:
     """Questions that may be under way at a time.
 
     Raises:
