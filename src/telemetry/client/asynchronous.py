@@ -21,13 +21,13 @@ from telemetry.client.transport import (
     CONCURRENCY,
     DEFAULT_TIMEOUT_S,
     NEVER,
-    answered,
     checked_concurrency,
     httpx,
     named_after,
     options,
     stream_arguments,
-    translated,
+    to_answer,
+    translating_errors,
 )
 
 if TYPE_CHECKING:
@@ -166,13 +166,13 @@ class AsyncClient:
         if isinstance(step, Wait):
             await asyncio.sleep(step.seconds)
             return None
-        with translated(step.request):
+        with translating_errors(step.request):
             async with self._http.stream(**stream_arguments(step.request)) as response:
                 if step.sink is None or not response.is_success:
-                    return answered(response, await response.aread())
+                    return to_answer(response, await response.aread())
                 async for chunk in response.aiter_bytes(CHUNK):
                     await asyncio.to_thread(step.sink.write, chunk)
-                return answered(response, b"")
+                return to_answer(response, b"")
 
     domains = _asked(questions.domains)
     series = _asked(questions.series)

@@ -22,13 +22,13 @@ from telemetry.client.transport import (
     CONCURRENCY,
     DEFAULT_TIMEOUT_S,
     NEVER,
-    answered,
     checked_concurrency,
     httpx,
     named_after,
     options,
     stream_arguments,
-    translated,
+    to_answer,
+    translating_errors,
 )
 
 if TYPE_CHECKING:
@@ -162,12 +162,12 @@ class Client:
         if isinstance(step, Wait):
             time.sleep(step.seconds)
             return None
-        with translated(step.request), self._http.stream(**stream_arguments(step.request)) as response:
+        with translating_errors(step.request), self._http.stream(**stream_arguments(step.request)) as response:
             if step.sink is None or not response.is_success:
-                return answered(response, response.read())
+                return to_answer(response, response.read())
             for chunk in response.iter_bytes(CHUNK):
                 step.sink.write(chunk)
-            return answered(response, b"")
+            return to_answer(response, b"")
 
     domains = _asked(questions.domains)
     series = _asked(questions.series)

@@ -78,13 +78,13 @@ def stream_arguments(request: Request) -> dict[str, Any]:
     return {"method": request.method, "url": request.path, "params": request.params, **body}
 
 
-def answered(response: httpx.Response, content: bytes) -> Answer:
+def to_answer(response: httpx.Response, content: bytes) -> Answer:
     """What came."""
     return Answer(response.status_code, response.headers, content)
 
 
 @contextmanager
-def translated(request: Request) -> Iterator[None]:
+def translating_errors(request: Request) -> Iterator[None]:
     """Errors of httpx as ours."""
     try:
         yield
