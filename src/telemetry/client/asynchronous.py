@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from telemetry.client import questions
 from telemetry.client.devices import Device
-from telemetry.client.exchange import Answer, Flow, Question, Request, Retry, Send, Wait, begun, with_retries
+from telemetry.client.exchange import Answer, Flow, Question, Request, Retry, Send, Wait, flow_of, with_retries
 from telemetry.client.latest import Latest
 from telemetry.client.pages import AnyPage, Paged
 from telemetry.client.quarantine import Refused
@@ -146,7 +146,7 @@ class AsyncClient:
         Raises:
             ClientError: there is none; see `telemetry.client.errors`.
         """
-        flow = begun(question)
+        flow = flow_of(question)
         slot = self._slots if question.is_bounded else nullcontext()
         async with slot:
             return await self._answer(flow)

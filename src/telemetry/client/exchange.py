@@ -156,7 +156,7 @@ def one(request: Request, read: Callable[[Answer], T]) -> Question[T]:
     return Question(flow)
 
 
-def begun(question: Question[T]) -> Flow[T]:
+def flow_of(question: Question[T]) -> Flow[T]:
     """The flow of a question.
 
     Raises:
@@ -176,13 +176,13 @@ def with_retries(flow: Flow[T], retry: Retry, clock: Clock = time.monotonic) -> 
         try:
             step = next(flow)
             while True:
-                step = flow.send((yield from _settled(step, retry, clock)))
+                step = flow.send((yield from _send_until_settled(step, retry, clock)))
         except StopIteration as end:
             result: T = end.value
             return result
 
 
-def _settled(step: Send, retry: Retry, clock: Clock) -> Steps[Answer]:
+def _send_until_settled(step: Send, retry: Retry, clock: Clock) -> Steps[Answer]:
     refused_at: float | None = None
     while True:
         answer = yield step

@@ -33,7 +33,7 @@ from telemetry.client import (
     series,
 )
 from telemetry.client.errors import refusal
-from telemetry.client.exchange import Answer, Request, Send, Wait, begun, with_retries
+from telemetry.client.exchange import Answer, Request, Send, Wait, flow_of, with_retries
 from telemetry.client.parameters import parameters
 from telemetry.errors import TelemetryError
 
@@ -269,7 +269,7 @@ FIRST = datetime.min.replace(tzinfo=ZoneInfo("Asia/Tokyo"))
         (lambda: series("lighting", "power_w", start=FIRST), "start: 0001.* in no year of UTC"),
         (lambda: series("lighting", "power_w", device=b"lamp-1"), "device: b'lamp-1' is not allowed"),  # type: ignore[arg-type]
         (lambda: series("lighting", "power_w", device=[None]), "device: None is not allowed"),  # type: ignore[list-item]
-        (lambda: begun(readings("lighting")), "question: a ReadingsQuestion cannot be asked at once"),  # type: ignore[arg-type]
+        (lambda: flow_of(readings("lighting")), "question: a ReadingsQuestion cannot be asked at once"),  # type: ignore[arg-type]
         (lambda: questions.download({}, "a.csv"), "question: a dict is none that has a file"),  # type: ignore[arg-type]
         (lambda: questions.download(series("lighting", "power_w"), "", "csv"), "path: '' names no file"),
     ],
