@@ -17,7 +17,7 @@ from telemetry.client.bodies import Envelope, body
 from telemetry.client.errors import InvalidArgument
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch
 from telemetry.client.frames import library
-from telemetry.client.pages import PageMeta, following, pinned
+from telemetry.client.pages import PageMeta, next_request, with_range
 from telemetry.client.parameters import Format
 from telemetry.client.readings import ReadingsQuestion, without_next
 from telemetry.client.series import SeriesQuestion
@@ -107,7 +107,7 @@ def _series(request: Request, path: Path) -> Flow[Download]:
 def _texts(question: ReadingsQuestion, path: Path, form: Format) -> Flow[Download]:
     """Pages of text do not tell their range, so that is asked for first: `now` is another instant for every page."""
     probe = yield from fetch(question.first.having(format="json", limit="1"))
-    first = pinned(question.first, body(Envelope[PageMeta, Any], probe).meta).having(format=form)
+    first = with_range(question.first, body(Envelope[PageMeta, Any], probe).meta).having(format=form)
     request: Request | None = first
     with _complete(path) as file:
         while request is not None:
@@ -133,7 +133,7 @@ def _tables(question: ReadingsQuestion, path: Path, form: Format) -> Flow[Downlo
             while request is not None:
                 page = question.read((yield from fetch(request)))
                 writer.add(page.table)
-                request = following(question.first, page.meta)
+                request = next_request(question.first, page.meta)
             writer.finish()
         size = file.tell()
     return Download(path, size, None)
