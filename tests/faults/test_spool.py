@@ -252,7 +252,7 @@ async def test_outage_under_load_with_a_short_queue_loses_nothing_but_without_th
         nonlocal total
         async with gateway(city.settings) as sender:
             while not enough.is_set():
-                await sender.send(f"lighting/lamp-{total % 7}", reading(total))
+                await sender.send(f"lighting/lamp-{total % 7}", reading(total), qos)
                 total += 1
                 await asyncio.sleep(0.004)
 
