@@ -21,7 +21,6 @@ class SessionStats:
         paused_seconds: how long reading was paused for want of room behind us.
         connected: whether the broker has accepted us and we are subscribed.
         arranged: whether the broker has confirmed once that our subscriptions are those that we want, and no others.
-        last_error: why the last connection or attempt ended; None when none did.
         in_flight: messages of this connection that are delivered and not yet settled up to them.
     """
 
@@ -36,5 +35,4 @@ class SessionStats:
     paused_seconds: float = 0.0
     connected: bool = False
     arranged: bool = False
-    last_error: str | None = None
     in_flight: int = 0

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import structlog
 
-from telemetry.errors import TelemetryError, Unavailable
+from telemetry.errors import Unavailable
 from telemetry.mqtt.backoff import Backoff
 from telemetry.mqtt.connection import CLOSE_WITHIN_S, Connection, Deliver
 from telemetry.mqtt.drops import BrokerDrops
@@ -173,12 +173,8 @@ class Subscriber:
                 await self._connect_once(tls)
             except Unavailable as error:
                 delay = self._delay(error, loop.time() - began)
-                self._session.stats.last_error = str(error)
                 log.warning("mqtt_disconnected", detail=str(error), retry_s=round(delay, 2), broker=self._address)
                 await asyncio.sleep(delay)
-            except TelemetryError as error:
-                self._session.stats.last_error = str(error)
-                raise
 
     def _delay(self, error: Unavailable, lasted: float) -> float:
         if isinstance(error, TakenOver):
