@@ -33,7 +33,6 @@ faults: setup-dev ## Prove that no fault loses or doubles a message; all of them
 	@TELEMETRY_TEST_FAULTS=all $(if $(ARGS),,TELEMETRY_TEST_FAULTS_REPORT=docs/measured/faults.md) $(BIN)/python -m pytest tests/faults $(ARGS)
 
 bench-ingest: setup-dev ## Measure ingest from broker to committed row (ARGS)
-	@test -f tests/benchmarks/ingest.py || { echo "tests/benchmarks/ingest.py is not there" >&2; exit 1; }
 	@$(BIN)/python -m tests.benchmarks.ingest $(ARGS)
 
 bench-query: setup-dev ## Measure questions over HTTP on a month of readings (ARGS)

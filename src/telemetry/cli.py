@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
 import uvloop
 import yaml
@@ -22,7 +23,9 @@ from rich.table import Table
 from telemetry import __version__
 from telemetry.errors import ConfigurationError, TelemetryError
 from telemetry.logs import configure_logging
-from telemetry.settings import Settings, load_settings, parse_duration, settings_path
+from telemetry.settings import LoggingSettings, Settings, load_settings, parse_duration, settings_path
+
+log = structlog.get_logger()
 
 app = typer.Typer(
     name="telemetry",
@@ -49,11 +52,16 @@ _given = _Given()
 
 
 def main() -> None:
-    """Entry point; errors of ours become one sentence on standard error and exit code 1."""
+    """Entry point; errors of ours become one sentence on standard error, all others a trace in the log; exit code 1."""
     try:
         app()
     except TelemetryError as error:
         Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
+        sys.exit(1)
+    except Exception:
+        if not structlog.is_configured():
+            configure_logging(LoggingSettings())
+        log.critical("crashed", detail="A fault of the program; please report it with its trace.", exc_info=True)
         sys.exit(1)
 
 

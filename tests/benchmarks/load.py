@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import struct
 import sys
 import time
 from collections.abc import Sequence
@@ -23,9 +22,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-CONNECT: Final = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04load"
-IN_FLIGHT: Final = 10_000
-PACKET_IDS: Final = 65_535
+from tests.support.packets import CONNECT, DISCONNECT, IN_FLIGHT, PACKET_IDS, Acknowledgements, publish_packet
+
 RING: Final = 60_000
 """Packets that are made beforehand, at the least: more than are ever in flight, so that no packet id is used twice."""
 BLOCK: Final = 50
@@ -99,18 +97,6 @@ def ring(load: Load) -> list[Block]:
     return blocks
 
 
-def publish_packet(topic: bytes, packet_id: int, payload: bytes) -> bytes:
-    """A PUBLISH of QoS 1, shorter than 16 KiB."""
-    body = struct.pack("!H", len(topic)) + topic + struct.pack("!H", packet_id) + payload
-    return b"\x32" + _length(len(body)) + body
-
-
-def _length(size: int) -> bytes:
-    if size < 128:
-        return bytes((size,))
-    return bytes((size & 0x7F | 0x80, size >> 7))
-
-
 class Clock:
     """The times that the readings name."""
 
@@ -133,24 +119,12 @@ def _rfc_3339(at: datetime) -> bytes:
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z").encode()
 
 
-class Publisher(asyncio.Protocol):
+class Publisher(Acknowledgements):
     """Counts the acknowledgements, and reads how much may be published."""
 
     def __init__(self) -> None:
-        self.connected = asyncio.Event()
-        self.changed = asyncio.Event()
-        self.acknowledged = 0
+        super().__init__()
         self.allowed = 0
-        self._rest = 0
-
-    def data_received(self, data: bytes) -> None:
-        if not self.connected.is_set():
-            assert data[:4] == b"\x20\x02\x00\x00", data
-            self.connected.set()
-            data = data[4:]
-        whole, self._rest = divmod(self._rest + len(data), 4)
-        self.acknowledged += whole
-        self.changed.set()
 
     def read_allowance(self) -> None:
         """Takes the last of the lines that have come."""
@@ -195,7 +169,7 @@ async def publish(load: Load) -> dict[str, float]:
         except TimeoutError:
             assert not transport.is_closing(), f"the broker closed the connection after {publisher.acknowledged}"
     done = {"messages": load.messages, "began_at": began_at, "elapsed_s": time.monotonic() - began}
-    transport.write(b"\xe0\x00")
+    transport.write(DISCONNECT)
     transport.close()
     return done
 

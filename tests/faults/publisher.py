@@ -35,6 +35,7 @@ class Publisher:
 
     Args:
         began: time of the readings with the number 0; each is 1 ms after the one before.
+        qos: at which it publishes, 1 or 2.
 
     Attributes:
         published: what was handed to the broker.
@@ -42,7 +43,7 @@ class Publisher:
         refused: of what was published, the payloads that must end in quarantine.
     """
 
-    def __init__(self, settings: Settings, began: datetime | None = None, devices: int = 20) -> None:
+    def __init__(self, settings: Settings, began: datetime | None = None, devices: int = 20, qos: int = 1) -> None:
         self.published: set[Key] = set()
         self.acked: set[Key] = set()
         self.refused: dict[Key, bytes] = {}
@@ -50,6 +51,7 @@ class Publisher:
         self._root = settings.mqtt.topic_root
         self._began_ms = int((began or datetime.now(UTC) - timedelta(hours=1)).timestamp() * 1000)
         self._devices = [f"meter-{number:02}" for number in range(devices)]
+        self._qos = qos
         self._count = 0
         self._waiting: dict[int, Key] = {}
         self._acknowledged: deque[int] = deque()
@@ -110,7 +112,7 @@ class Publisher:
     def send(self, key: Key, payload: bytes, path: str | None = None) -> None:
         """Publishes one message."""
         self.published.add(key)
-        info = self._client.publish(f"{self._root}/{path or f'{DOMAIN}/{key[0]}'}", payload, qos=1)
+        info = self._client.publish(f"{self._root}/{path or f'{DOMAIN}/{key[0]}'}", payload, qos=self._qos)
         assert info.rc in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_NO_CONN), info
         self._waiting[info.mid] = key
 

@@ -35,6 +35,31 @@ async def test_broker_that_restarts_with_its_queue_loses_nothing(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.short), pytest.param(5, marks=pytest.mark.long)])
+async def test_messages_of_qos_2_are_kept_over_killed_ingest_and_restarted_broker(
+    scene: Scene, mosquitto_factory: MosquittoFactory, times: int
+) -> None:
+    broker = mosquitto_factory(options={"log_type": "debug"})
+    mqtt = scene.settings.mqtt.model_copy(update={"port": broker.port})
+    scene.settings = scene.settings.model_copy(update={"mqtt": mqtt})
+    async with scene.ingesting(mqtt__qos=2) as process, Publisher(scene.settings, qos=2) as publisher:
+        async with loaded(publisher, RATE):
+            for _ in range(times):
+                await scene.grown(300)
+                await process.kill()
+                await process.start()
+                await process.subscribed()
+                await scene.grown(300)
+                await asyncio.to_thread(broker.stop)
+                await asyncio.to_thread(broker.start)
+            await scene.grown(300)
+        await scene.settled(publisher)
+    account = await scene.account(f"QoS 2: ingest killed, broker restarted, {times} times", publisher)
+    account.assert_kept()
+    assert broker.log.read_text().count(f"Received PUBREC from {mqtt.client_id} ") >= account.stored
+
+
+@pytest.mark.asyncio
 async def test_second_process_of_the_same_client_id_waits_for_its_turn(scene: Scene) -> None:
     async with scene.ingesting() as first, Publisher(scene.settings) as publisher:
         second = scene.process()

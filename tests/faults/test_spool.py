@@ -128,12 +128,14 @@ def reading(number: int) -> dict[str, Any]:
 
 
 async def publish(settings: Settings, numbers: range, pause_s: float = 0.0, filler: str = "") -> None:
-    """Publishes readings, with a pause after each, or eight at a time."""
+    """Publishes readings at the QoS of the settings, with a pause after each, or eight at a time."""
     more = {"filler": filler} if filler else {}
     async with gateway(settings) as sender:
         for first in range(numbers.start, numbers.stop, step := 1 if pause_s else 8):
             many = range(first, min(first + step, numbers.stop))
-            await asyncio.gather(*(sender.send(f"lighting/lamp-{n % 7}", {**reading(n), **more}) for n in many))
+            await asyncio.gather(
+                *(sender.send(f"lighting/lamp-{n % 7}", {**reading(n), **more}, settings.mqtt.qos) for n in many)
+            )
             await asyncio.sleep(pause_s)
 
 
@@ -233,12 +235,14 @@ async def database_away(city: City) -> AsyncIterator[None]:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("spooled", [True, False], ids=["spool", "none"])
+@pytest.mark.parametrize(
+    ("spooled", "qos"), [(True, 1), (True, 2), (False, 1)], ids=["spool", "spool at QoS 2", "none"]
+)
 async def test_outage_under_load_with_a_short_queue_loses_nothing_but_without_the_spool(
-    city: City, mosquitto_factory: MosquittoFactory, spooled: bool
+    city: City, mosquitto_factory: MosquittoFactory, spooled: bool, qos: int
 ) -> None:
     broker = mosquitto_factory(options={"max_queued_messages": "100"})
-    city = city.with_settings(mqtt__port=broker.port, mqtt__receive_maximum=20)
+    city = city.with_settings(mqtt__port=broker.port, mqtt__receive_maximum=20, mqtt__qos=qos)
     if not spooled:
         city = city.with_settings(spool__directory=None)
     total = 0
@@ -248,7 +252,7 @@ async def test_outage_under_load_with_a_short_queue_loses_nothing_but_without_th
         nonlocal total
         async with gateway(city.settings) as sender:
             while not enough.is_set():
-                await sender.send(f"lighting/lamp-{total % 7}", reading(total))
+                await sender.send(f"lighting/lamp-{total % 7}", reading(total), qos)
                 total += 1
                 await asyncio.sleep(0.004)
 

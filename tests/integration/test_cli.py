@@ -135,6 +135,44 @@ def test_days_that_are_not_those_of_the_zone_are_told(
         assert f"begin {begins} after midnight" in done.stderr
 
 
+FAULTY = """
+from telemetry.cli import main
+from telemetry.store.sessions import Sessions
+
+async def announce(self, client_id, filters):
+    return await self._link.call(find)
+
+async def find(database):
+    return {}["x"]
+
+Sessions.announce = announce
+main()
+"""
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_fault_of_the_program_ends_it_with_its_trace_in_the_log(environment: dict[str, str], form: str) -> None:
+    environment["TELEMETRY_LOGGING__FORMAT"] = form
+    environment["TELEMETRY_MQTT__PASSWORD"] = "hush"
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTY, "ingest"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "refuses" not in done.stderr
+    assert "hush" not in done.stderr
+    trace = json.loads(done.stderr.splitlines()[-1])["exception"] if form == "json" else done.stderr
+    assert trace.startswith("Traceback") == (form == "json")
+    assert "in find" in trace
+    assert trace.rstrip().endswith("KeyError: 'x'")
+    assert "crashed" in done.stderr
+
+
 @pytest.mark.parametrize("command", [("db", "migrate"), ("db", "status"), ("maintain", "--once")])
 def test_command_without_database_ends_with_one_sentence(environment: dict[str, str], command: tuple[str, ...]) -> None:
     environment["TELEMETRY_DATABASE__URL"] = "postgresql://127.0.0.1:1/none"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Sequence
 
 from telemetry.settings import Settings
-from tests.benchmarks.load import CONNECT, IN_FLIGHT, Publisher
+from tests.support.packets import CONNECT, DISCONNECT, IN_FLIGHT, PACKET_IDS, Acknowledgements, publish_packet
 
 PATIENCE_S = 180.0
 
@@ -16,7 +15,7 @@ async def flood(settings: Settings, messages: Sequence[tuple[str, bytes]]) -> No
     """Publishes payloads to `{root}/{path}`; returns when the broker has acknowledged all of them."""
     root, total = settings.mqtt.topic_root, len(messages)
     loop = asyncio.get_running_loop()
-    transport, publisher = await loop.create_connection(Publisher, settings.mqtt.host, settings.mqtt.port)
+    transport, publisher = await loop.create_connection(Acknowledgements, settings.mqtt.host, settings.mqtt.port)
     transport.write(CONNECT)
     sent = 0
     async with asyncio.timeout(PATIENCE_S):
@@ -25,27 +24,14 @@ async def flood(settings: Settings, messages: Sequence[tuple[str, bytes]]) -> No
             until = min(total, publisher.acknowledged + IN_FLIGHT, sent + 1_000)
             publisher.changed.clear()
             chunk = enumerate(messages[sent:until], sent)
-            packets = [_packet(f"{root}/{path}", n % 65_535 + 1, payload) for n, (path, payload) in chunk]
+            packets = [
+                publish_packet(f"{root}/{path}".encode(), n % PACKET_IDS + 1, payload) for n, (path, payload) in chunk
+            ]
             transport.write(b"".join(packets))
             if until == sent:
                 await publisher.changed.wait()
                 assert not transport.is_closing(), "the broker closed the connection"
             sent = until
             await asyncio.sleep(0)
-    transport.write(b"\xe0\x00")
+    transport.write(DISCONNECT)
     transport.close()
-
-
-def _packet(topic: str, packet_id: int, payload: bytes) -> bytes:
-    name = topic.encode()
-    body = struct.pack("!H", len(name)) + name + struct.pack("!H", packet_id) + payload
-    return b"\x32" + _length(len(body)) + body
-
-
-def _length(size: int) -> bytes:
-    """A variable byte integer."""
-    encoded = bytearray()
-    while size >= 128:
-        encoded.append(size & 0x7F | 0x80)
-        size >>= 7
-    return bytes([*encoded, size])

@@ -88,6 +88,12 @@ def test_secret_is_read_from_a_file_and_never_shown(tmp_path: Path, monkeypatch:
         ({"mqtt.client_id": "a\n"}, "mqtt.client_id: 1 to 128 characters"),
         ({"mqtt.share_group": "a/b"}, "mqtt.share_group: at least one character is needed, and none of / + # and NUL"),
         ({"mqtt.dropped_counters": ["$SYS/#"]}, "mqtt.dropped_counters.0: a topic below $SYS/ is needed"),
+        (
+            {"mqtt.qos": 0},
+            "mqtt.qos: 1 or 2 is allowed; at 0 the broker keeps nothing for us while we are away (given: 0)",
+        ),
+        ({"mqtt.qos": 3}, "mqtt.qos: 1 or 2 is allowed"),
+        ({"mqtt.qos": "exactly once"}, "mqtt.qos: Input should be a valid integer"),
         ({"mqtt.keep_alive": 0}, "mqtt.keep_alive: 0 would switch it off, and nobody would notice a dead connection"),
         ({"mqtt.keep_alive": "0s"}, "mqtt.keep_alive: 0 would switch it off"),
         ({"mqtt.keep_alive": -1}, "mqtt.keep_alive: a duration longer than 0 is needed (given: -1)"),
@@ -117,6 +123,54 @@ def test_every_fault_is_told_at_once() -> None:
 def test_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TELEMETRY_MQTT__PROT", "1883")
     with pytest.raises(ConfigurationError, match="TELEMETRY_MQTT__PROT names no setting"):
+        load_settings()
+
+
+def test_variables_of_services_and_links_named_as_we_are_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    injected = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "8000",
+        "PORT": "tcp://10.0.0.1:8000",
+        "API_SERVICE_HOST": "10.0.0.1",
+        "API_SERVICE_PORT": "8000",
+        "API_SERVICE_PORT_HTTP": "8000",
+        "API_SERVICE_PORT_HTTP_METRICS": "8000",
+        "API_PORT": "tcp://10.0.0.1:8000",
+        "API_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "API_PORT_8000_TCP_PROTO": "tcp",
+        "API_PORT_8000_TCP_PORT": "8000",
+        "API_PORT_8000_TCP_ADDR": "fd00::1",
+        "API_V2_PORT_53_UDP": "udp://[fd00::1]:53",
+        "CONFIG_SERVICE_HOST": "10.0.0.1",
+        "DB_NAME": "/web/telemetry_db",
+        "DB_ENV_POSTGRES_PASSWORD_FILE": "/run/secrets/none",
+    }
+    for name, value in injected.items():
+        monkeypatch.setenv(f"TELEMETRY_{name}", value)
+    monkeypatch.setenv("TELEMETRY_API__PORT", "8001")
+    assert load_settings().api.port == 8001
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_PORT", "8001"),
+        ("PORT", "8001"),
+        ("MQTT_HOST", "broker"),
+        ("API_SERVICE", "x"),
+        ("API_SERVICE_PORT", "http"),
+        ("API__SERVICE_HOST", "10.0.0.1"),
+        ("API__PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+        ("API_PORT_8000_TCP_ADR", "10.0.0.1"),
+        ("NAME", "telemetry"),
+        ("TIMEZONES", "UTC"),
+    ],
+)
+def test_misspelt_variable_that_looks_injected_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"TELEMETRY_{name}", value)
+    with pytest.raises(ConfigurationError, match=f"TELEMETRY_{name} names no setting"):
         load_settings()
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 import asyncpg
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES
 
+from telemetry import __version__
 from telemetry.api import (
     changes,
     clients,
@@ -31,7 +31,6 @@ from telemetry.api import (
 from telemetry.api.negotiation import Format
 from telemetry.api.service import Service
 from telemetry.domains import load_domains
-from telemetry.errors import ConfigurationError
 from telemetry.settings import Settings
 
 COMPRESSED_FROM = 4096
@@ -43,11 +42,8 @@ def create_app(settings: Settings) -> FastAPI:
     """The HTTP service of these settings; it starts while the database is away.
 
     Raises:
-        ConfigurationError: a domain's file is wrong, or `database.url` is no PostgreSQL URL.
+        ConfigurationError: a domain's file is wrong.
     """
-    if urlsplit(settings.database.url.get_secret_value()).scheme not in ("postgresql", "postgres"):
-        # The pool would find out with the first question only.
-        raise ConfigurationError("database.url is no PostgreSQL URL; it begins with postgresql://")
     registry = load_domains(settings.domains.directories)
 
     @asynccontextmanager
@@ -60,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app = FastAPI(
         title="Urban telemetry",
-        version=health.VERSION,
+        version=__version__,
         description=docs.DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,

@@ -62,7 +62,7 @@ _SINCE = (
                 }
             ],
         },
-        told=NEXT | {"closed_until": ANY_TEXT, "recorded_from": ANY_TEXT, "late": ANY_INTEGER},
+        overrides=NEXT | {"closed_until": ANY_TEXT, "recorded_from": ANY_TEXT, "late": ANY_INTEGER},
         questions={
             "The quarters of an hour of the meters that changed after their closing": "/v1/energy/changes?since=-24h",
             "The days of the lamps that changed after their closing": "/v1/lighting/changes?since=-7d&window=1d",
@@ -90,27 +90,27 @@ async def changes(
     after = parse_instant("since", since, now)
     if after > now:
         raise InvalidQuery("since", since, "is in the future", INSTANTS)
-    chosen, shown = parse_changes_window(window), service.zone(tz)
+    chosen, time_zone = parse_changes_window(window), service.zone(tz)
     size, place = page_size(service, limit), decode(cursor, int, int, int)
     async with service.reading() as connection:
         state = await closing(connection, domain.name)
         after, until = _between(after, state) if place is None else (instant(place[0]), instant(place[1]))
         behind = None if place is None else instant(place[2])
         noted = Noted(domain.name, after, until)
-        found = await changed_buckets(connection, noted, chosen, shown, behind, size + 1)
+        found = await changed_buckets(connection, noted, chosen, time_zone, behind, size + 1)
     page = found[:size]
     following = None if len(found) <= size else encode([microseconds(each) for each in (after, until, page[-1].start)])
     meta = {
         "domain": domain.name,
         "window": str(chosen),
-        "tz": shown.key,
-        "since": format_instant(after, shown),
-        "as_of": format_instant(until, shown),
-        "closed_until": None if state is None else format_instant(state.closed_until, shown),
-        "recorded_from": None if state is None else format_instant(state.first_until, shown),
+        "tz": time_zone.key,
+        "since": format_instant(after, time_zone),
+        "as_of": format_instant(until, time_zone),
+        "closed_until": None if state is None else format_instant(state.closed_until, time_zone),
+        "recorded_from": None if state is None else format_instant(state.first_until, time_zone),
         "next": following,
     }
-    return await json_page(page, partial(_row, shown=shown), meta)
+    return await json_page(page, partial(_row, time_zone=time_zone), meta)
 
 
 def _between(after: datetime, state: Closing | None) -> tuple[datetime, datetime]:
@@ -118,12 +118,12 @@ def _between(after: datetime, state: Closing | None) -> tuple[datetime, datetime
     return after, after if state is None else max(after, state.noted_at)
 
 
-def _row(change: Change, shown: ZoneInfo) -> dict[str, Any]:
+def _row(change: Change, time_zone: ZoneInfo) -> dict[str, Any]:
     reasons = {"late": change.late or not change.is_counted, "merged": change.merged, "swap": change.swaps}
     return {
-        "bucket": format_instant(change.start, shown),
-        "first_change": format_instant(change.first, shown),
-        "last_change": format_instant(change.last, shown),
+        "bucket": format_instant(change.start, time_zone),
+        "first_change": format_instant(change.first, time_zone),
+        "last_change": format_instant(change.last, time_zone),
         "changes": change.changes,
         "reasons": [reason for reason, is_given in reasons.items() if is_given],
         "late": change.late if change.is_counted else None,

@@ -24,7 +24,7 @@ GONE = 499
 """Status under which a question is counted whose asker did not wait; nobody receives it."""
 WAIT_S = 2.0
 """Seconds that a question waits for the client's others to end, before it is refused."""
-LINE = 4
+QUEUE = 4
 """Times as many questions of a client may wait as may run."""
 REFUSALS: dict[int | str, dict[str, Any]] = {HTTPStatus.TOO_MANY_REQUESTS.value: PROBLEM}
 """What OpenAPI says of every route below `/v1`."""
@@ -32,11 +32,11 @@ REFUSALS: dict[int | str, dict[str, Any]] = {HTTPStatus.TOO_MANY_REQUESTS.value:
 
 def install(app: FastAPI, settings: ApiSettings) -> None:
     """Bounds what each client asks at a time, and ends the questions of those that hang up."""
-    app.add_middleware(Turns, most=settings.max_concurrent_per_client)
-    app.add_middleware(HangUps)
+    app.add_middleware(ConcurrencyLimit, most=settings.max_concurrent_per_client)
+    app.add_middleware(CancelOnDisconnect)
 
 
-class HangUps:
+class CancelOnDisconnect:
     """ASGI middleware that cancels a reading question when its client closes the connection.
 
     The cancellation reaches the statement that runs in PostgreSQL, and the snapshot ends. Writing requests are
@@ -54,7 +54,7 @@ class HangUps:
         # From this version on Starlette leaves hang-ups to the server, that is to us. Its own way cancels again and
         # again, also what ends the snapshot.
         scope["asgi"] = {**scope["asgi"], "spec_version": "2.4"}
-        await _Answering(send).run(lambda answering: self._app(scope, _silence, answering.send), receive)
+        await _Answering(send).run(lambda answering: self._app(scope, _receive_nothing, answering.send), receive)
 
 
 class _Answering:
@@ -95,48 +95,48 @@ class _Answering:
             task.cancel()
 
 
-class Turns:
+class ConcurrencyLimit:
     """ASGI middleware that lets each client have `most` questions at a time; 429 if none of them ends in `WAIT_S`."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
         self._most = most
-        self._lines: dict[str, _Line] = {}
+        self._queues: dict[str, _Queue] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
         if not _is_question(scope):
             await self._app(scope, receive, send)
             return
-        async with self._line(scope) as line:
-            if not await line.take():
+        async with self._queue(scope) as queue:
+            if not await queue.take():
                 response = self._refusal().response(Request(scope), {"Retry-After": f"{WAIT_S:.0f}"})
                 await response(scope, receive, send)
                 return
             try:
                 await self._app(scope, receive, send)
             finally:
-                line.slots.release()
+                queue.slots.release()
 
     @asynccontextmanager
-    async def _line(self, scope: Scope) -> AsyncIterator[_Line]:
-        """The client's line; forgotten when nobody stands in it."""
+    async def _queue(self, scope: Scope) -> AsyncIterator[_Queue]:
+        """The client's queue; forgotten when nobody waits in it."""
         address = scope["client"][0] if scope.get("client") else ""
-        line = self._lines.setdefault(address, _Line(self._most))
-        line.present += 1
+        queue = self._queues.setdefault(address, _Queue(self._most))
+        queue.present += 1
         try:
-            yield line
+            yield queue
         finally:
-            line.present -= 1
-            if not line.present:
-                del self._lines[address]
+            queue.present -= 1
+            if not queue.present:
+                del self._queues[address]
 
     def _refusal(self) -> Problem:
         detail = f"{self._most} questions of this client are running (api.max_concurrent_per_client); ask again later"
         return Problem(HTTPStatus.TOO_MANY_REQUESTS, "too-many-questions", detail, limit=self._most)
 
 
-class _Line:
+class _Queue:
     """The questions of one client.
 
     Attributes:
@@ -146,7 +146,7 @@ class _Line:
     def __init__(self, most: int) -> None:
         self.slots = asyncio.Semaphore(most)
         self.present = 0
-        self._longest = most * (1 + LINE)
+        self._longest = most * (1 + QUEUE)
 
     async def take(self) -> bool:
         """Takes a slot; False where none was free in time, or too many wait already."""
@@ -166,7 +166,7 @@ def _is_question(scope: Scope) -> bool:
     return scope["type"] == "http" and path.startswith(QUESTIONS)
 
 
-async def _silence() -> Message:
+async def _receive_nothing() -> Message:
     """A client that says no more: the body of a reading question means nothing, and hang-ups are watched for."""
     never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
     return await never

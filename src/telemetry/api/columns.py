@@ -20,7 +20,7 @@ from telemetry.query.question import By, Question
 from telemetry.query.series import Series
 
 _LASTED = pa.map_(pa.string(), pa.float64())
-_TOLD: Mapping[str, pa.Field] = {
+_EXTRA_FIELDS: Mapping[str, pa.Field] = {
     "samples": pa.field("samples", pa.int64(), nullable=False),
     "coverage": pa.field("coverage", pa.float64()),
     "quality": pa.field("quality", pa.string()),
@@ -37,7 +37,7 @@ def series_schema(question: Question, meta: Mapping[str, Any]) -> pa.Schema:
             *([pa.field(group, pa.string(), nullable=question.by is By.ZONE)] if group else []),
             pa.field("metric", pa.string(), nullable=False),
             *(pa.field(name, _type(question, name)) for name in aggregate_names(question)),
-            *(_TOLD[name] for name in last_names(question)),
+            *(_EXTRA_FIELDS[name] for name in last_names(question)),
         ],
         meta,
     )
@@ -64,9 +64,9 @@ def _batch_of_numbers(found: Series, rows: Columns, schema: pa.Schema) -> pa.Rec
         aggregates, coverages = question.aggregates[metric.name], Coverages(found, number)
         (samples, *values), cells = cells[: 1 + len(aggregates)], cells[1 + len(aggregates) :]
         keys = coverages.keys_of(rows, samples)
-        told = {"samples": samples, "coverage": [*map(coverages.__getitem__, keys)]}
+        extras = {"samples": samples, "coverage": [*map(coverages.__getitem__, keys)]}
         found_values = {each.name: column for each, column in zip(aggregates, values, strict=True)}
-        of_metrics.append(shared | {"metric": [metric.name] * len(rows)} | found_values | told)
+        of_metrics.append(shared | {"metric": [metric.name] * len(rows)} | found_values | extras)
     arrays = [pa.array(_together(of_metrics, each.name), each.type) for each in schema]
     return pa.record_batch(arrays, schema=schema)
 
@@ -83,12 +83,12 @@ def _batch(found: Series, points: Sequence[Point], schema: pa.Schema) -> pa.Reco
     question, starts = found.plan.question, _Starts(found)
     buckets, groups, positions, values, samples, coverage, quality, filled = zip(*points, strict=True)
     names = [metric.name for metric in question.metrics]
-    told = {"samples": samples, "coverage": coverage, "quality": quality, "filled": filled}
+    extras = {"samples": samples, "coverage": coverage, "quality": quality, "filled": filled}
     columns: dict[str, Sequence[Any]] = {
         "bucket": [starts[bucket] for bucket in buckets],
         GROUP_NAMES[question.by]: groups,
         "metric": [names[position] for position in positions],
-        **told,
+        **extras,
     }
     for name in aggregate_names(question):
         columns[name] = _values(question, name, positions, values)

@@ -74,10 +74,10 @@ def _rows_of_points(found: Series, dialect: Dialect) -> Iterator[list[str]]:
             cells = [""] * len(columns)
             for place, value in zip(places[position], values, strict=True):
                 cells[place] = cell(value)
-            told = {"samples": samples, "coverage": coverage, "quality": quality, "filled": filled}
+            extras = {"samples": samples, "coverage": coverage, "quality": quality, "filled": filled}
             named = [cell(group)] if group_name else []
             start = [*dialect.instant(labels[bucket]), *named, question.metrics[position].name]
-            lines.write([*start, *cells, *(cell(told[name]) for name in last)])
+            lines.write([*start, *cells, *(cell(extras[name]) for name in last)])
         yield lines.take()
 
 

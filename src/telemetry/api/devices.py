@@ -55,7 +55,7 @@ _EXAMPLE = {
 }
 
 
-_TOLD = dict.fromkeys(("name", "zone", "clock_seen_at"), ANY_TEXT) | dict.fromkeys(
+_OVERRIDES = dict.fromkeys(("name", "zone", "clock_seen_at"), ANY_TEXT) | dict.fromkeys(
     ("latitude", "longitude", "interval_s", "clock_skew_s"), ANY_NUMBER
 )
 
@@ -95,7 +95,7 @@ class DeviceBody(BaseModel):
     summary="The registry of devices",
     **documented(
         {"meta": {"next": None}, "data": [_EXAMPLE]},
-        told=_TOLD | NEXT,
+        overrides=_OVERRIDES | NEXT,
         questions={
             "The first lamps": "/v1/devices?domain=lighting&limit=10",
             "Devices whose clock is off by a minute or more": "/v1/devices?min_clock_skew=60",
@@ -127,7 +127,9 @@ async def list_devices(
 
 
 @router.get(
-    "/devices/{device_id}", summary="One device", **documented({"data": _EXAMPLE}, told=_TOLD, problems=(404, 422, 503))
+    "/devices/{device_id}",
+    summary="One device",
+    **documented({"data": _EXAMPLE}, overrides=_OVERRIDES, problems=(404, 422, 503)),
 )
 async def get_device(device_id: DeviceId, service: TheService) -> Response:
     """The device of that id, or 404."""
@@ -141,7 +143,7 @@ async def get_device(device_id: DeviceId, service: TheService) -> Response:
 @router.put(
     "/devices/{device_id}",
     summary="Register or change a device",
-    **documented({"data": _EXAMPLE}, told=_TOLD, also=(201,), problems=(400, 422, 503)),
+    **documented({"data": _EXAMPLE}, overrides=_OVERRIDES, also=(201,), problems=(400, 422, 503)),
 )
 async def put_device(device_id: DeviceId, body: DeviceBody, service: TheService) -> Response:
     """Puts everything that is known of a device: what the body leaves out is unknown afterwards. 201 for a new one."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from telemetry.api.problems import MEDIA_TYPE
-from telemetry.api.schemas import Told, schema_of
+from telemetry.api.schemas import Overrides, schema_of
 
 QUESTIONS = "x-questions"
 """Extension of an operation: requests that `/docs` offers to run, each with a sentence on what it asks."""
@@ -55,7 +55,7 @@ def documented(
     status: int = 200,
     also: tuple[int, ...] = (),
     forms: Iterable[str] = (),
-    told: Told | None = None,
+    overrides: Overrides | None = None,
     unchanged: bool = False,
 ) -> dict[str, Any]:
     """Arguments for a route's decorator.
@@ -66,13 +66,13 @@ def documented(
         problems: the statuses under which a problem is answered.
         also: further statuses that answer the same.
         forms: media types of further forms of the answer.
-        told: schemas of the answer's fields that the example does not tell all about, by name.
+        overrides: schemas of the answer's fields that the example does not show all of, by name.
         unchanged: whether it may be answered that the asker has the answer already.
     """
     media_type = "application/json" if isinstance(answer, dict) else "text/plain"
     content: dict[str, Any] = {}
     if answer is not None:
-        content = {"content": {media_type: {"schema": schema_of(answer, told or {}), "example": answer}}}
+        content = {"content": {media_type: {"schema": schema_of(answer, overrides or {}), "example": answer}}}
     for each in forms:
         text: dict[str, Any] = {"type": "string"}
         is_text = each.startswith("text/") or each.endswith("ndjson")

@@ -45,7 +45,7 @@ router = APIRouter(prefix="/v1", tags=["domains"], route_class=StrictRoute)
                 }
             ]
         },
-        told={
+        overrides={
             "minimum": ANY_NUMBER,
             "maximum": ANY_NUMBER,
             "glitch": ANY_NUMBER,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from fastapi import APIRouter, Request, Response
 
+from telemetry import __version__
 from telemetry.api.bodies import json_response
 from telemetry.api.documentation import documented
 from telemetry.api.parameters import StrictRoute
@@ -13,8 +12,6 @@ from telemetry.api.problems import RETRY_AFTER_S, Problem, unavailable
 from telemetry.api.service import READY_WITHIN_S, Service, TheService
 from telemetry.errors import ConfigurationError
 from telemetry.store.migrate import check
-
-VERSION = version("urban-telemetry")
 
 router = APIRouter(tags=["service"], route_class=StrictRoute)
 
@@ -56,8 +53,8 @@ async def _require_migrated(service: Service) -> None:
 @router.get(
     "/version",
     summary="What runs here?",
-    **documented({"data": {"name": "urban-telemetry", "version": VERSION}}, problems=()),
+    **documented({"data": {"name": "urban-telemetry", "version": __version__}}, problems=()),
 )
 async def get_version() -> Response:
     """Name and version of the service."""
-    return json_response({"name": "urban-telemetry", "version": VERSION})
+    return json_response({"name": "urban-telemetry", "version": __version__})

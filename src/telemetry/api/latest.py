@@ -51,7 +51,7 @@ _VALUE = {"value": 41.5, "time": "2026-11-24T16:30:00+01:00", "age_s": 623.0}
                 }
             ],
         },
-        told=NEXT
+        overrides=NEXT
         | dict.fromkeys(("name", "zone", "time", "received_at"), ANY_TEXT)
         | dict.fromkeys(("latitude", "longitude", "interval_s", "age_s"), ANY_NUMBER)
         | {"values": mapping(schema_of(_VALUE, {"value": {"type": ["number", "boolean", "string"]}}))},
@@ -78,7 +78,7 @@ async def latest(
     hour; otherwise it is `online`. Without any reading since `since`, its `time` is null.
     """
     now = datetime.now(UTC)
-    shown = service.zone(tz)
+    time_zone = service.zone(tz)
     after, searched_from = _place(cursor) or ("", parse_instant("since", since, now))
     wanted = Wanted(
         domain,
@@ -89,7 +89,7 @@ async def latest(
         after,
         page_size(service, limit),
     )
-    rows, count, last = LatestRows(wanted.metrics, now, shown), 0, ""
+    rows, count, last = LatestRows(wanted.metrics, now, time_zone), 0, ""
     pieces: list[bytes] = []
     async with service.reading() as connection:
         async for block in blocks(connection, wanted):
@@ -97,9 +97,9 @@ async def latest(
             count, last = count + len(block.device_ids), block.device_ids[-1]
     meta = {
         "domain": domain.name,
-        "tz": shown.key,
-        "as_of": format_instant(now, shown),
-        "since": format_instant(wanted.since, shown),
+        "tz": time_zone.key,
+        "as_of": format_instant(now, time_zone),
+        "since": format_instant(wanted.since, time_zone),
         "next": _cursor(last, searched_from) if count == limit else None,
     }
     return joined(meta, pieces)

@@ -19,11 +19,11 @@ from telemetry.query.latest import NEVER, Block, silence_us
 class LatestRows:
     """Writes the rows of an answer, which is given at `now`."""
 
-    def __init__(self, metrics: Sequence[Metric], now: datetime, shown: ZoneInfo) -> None:
+    def __init__(self, metrics: Sequence[Metric], now: datetime, time_zone: ZoneInfo) -> None:
         self._heads = [f'"{metric.name}":{{"value":' for metric in metrics]
         self._has_numbers = [metric.value_type == "number" for metric in metrics]
         self._now = microseconds(now)
-        self._times, self._texts, self._allowed = Times(shown), Texts(), _Allowed()
+        self._times, self._texts, self._allowed = Times(time_zone), Texts(), _Allowed()
 
     def text(self, block: Block) -> str:
         """The rows of some devices, with commas in between."""

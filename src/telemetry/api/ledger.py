@@ -63,7 +63,7 @@ _REASONS = mapping(INTEGER)
             },
             "data": [{"hour": "2026-11-24T16:00:00+01:00", "domain": "lighting", **_SUMS}],
         },
-        told={
+        overrides={
             "reasons": _REASONS,
             "domains": mapping(schema_of(_SUMS, {"reasons": _REASONS})),
             "messages_dropped": ANY_INTEGER,
@@ -92,7 +92,7 @@ async def ledger(
         if name not in allowed:
             raise InvalidQuery("domain", name, "there is no such domain", allowed)
     first, last = parse_range(start, end, datetime.now(UTC))
-    shown = service.zone(tz)
+    time_zone = service.zone(tz)
     most = service.settings.api.max_values
     async with service.reading() as connection:
         found = await hours(connection, first, last, domain, most + 1)
@@ -101,35 +101,35 @@ async def ledger(
         raise InvalidQuery("start", start, f"the answer would have more than {most:,} rows; ask for a shorter range")
     sums = await _sums(found)
     meta = {
-        "tz": shown.key,
-        "start": format_instant(first, shown),
-        "end": format_instant(last, shown),
+        "tz": time_zone.key,
+        "start": format_instant(first, time_zone),
+        "end": format_instant(last, time_zone),
         "balanced": all(each.is_balanced for each in sums.values()),
         "totals": _totals(sums.values()),
         "domains": {name: _totals([sums[name]]) for name in sorted(sums)},
-        "broker": _broker(lost, seen_at, shown),
+        "broker": _broker(lost, seen_at, time_zone),
     }
-    return await json_page(found, partial(_row, shown=shown), meta)
+    return await json_page(found, partial(_row, time_zone=time_zone), meta)
 
 
-def _row(account: Account, shown: ZoneInfo) -> dict[str, Any]:
+def _row(account: Account, time_zone: ZoneInfo) -> dict[str, Any]:
     return {
-        "hour": format_instant(account.hour, shown),
+        "hour": format_instant(account.hour, time_zone),
         "domain": account.domain,
         **{side: getattr(account, side) for side in SIDES},
         "reasons": json.loads(account.reasons),
     }
 
 
-def _broker(lost: Sequence[Loss], seen_at: datetime | None, shown: ZoneInfo) -> dict[str, Any]:
+def _broker(lost: Sequence[Loss], seen_at: datetime | None, time_zone: ZoneInfo) -> dict[str, Any]:
     dropped = sum(each.messages_dropped for each in lost)
     return {
         "messages_dropped": None if seen_at is None else dropped,
         "sessions_lost": sum(each.sessions_lost for each in lost),
-        "counters_seen_at": None if seen_at is None else format_instant(seen_at, shown),
+        "counters_seen_at": None if seen_at is None else format_instant(seen_at, time_zone),
         "hours": [
             {
-                "hour": format_instant(each.hour, shown),
+                "hour": format_instant(each.hour, time_zone),
                 "messages_dropped": each.messages_dropped,
                 "sessions_lost": each.sessions_lost,
             }

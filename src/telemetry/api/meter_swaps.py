@@ -39,7 +39,7 @@ _EXAMPLE = {
     "final_index": 48213.7,
     "declared_at": "2026-11-24T15:40:23Z",
 }
-_TOLD = {"final_index": ANY_NUMBER}
+_OVERRIDES = {"final_index": ANY_NUMBER}
 
 Counter = Annotated[
     str,
@@ -73,7 +73,7 @@ class SwapBody(BaseModel):
 @router.get(
     "/devices/{device_id}/meter-swaps",
     summary="Meters of a device that were replaced",
-    **documented({"data": [_EXAMPLE]}, told=_TOLD, problems=(404, 422, 503)),
+    **documented({"data": [_EXAMPLE]}, overrides=_OVERRIDES, problems=(404, 422, 503)),
 )
 async def list_swaps(device_id: DeviceId, service: TheService) -> Response:
     """In order of metric and time."""
@@ -83,7 +83,9 @@ async def list_swaps(device_id: DeviceId, service: TheService) -> Response:
     return json_response([_row(each) for each in found])
 
 
-@router.get(_PATH, summary="One meter swap", **documented({"data": _EXAMPLE}, told=_TOLD, problems=(404, 422, 503)))
+@router.get(
+    _PATH, summary="One meter swap", **documented({"data": _EXAMPLE}, overrides=_OVERRIDES, problems=(404, 422, 503))
+)
 async def get_swap(device_id: DeviceId, counter: Counter, time: Time, service: TheService) -> Response:
     """The swap of that counter at that instant, or 404."""
     at = parse_fixed("time", time)
@@ -98,7 +100,7 @@ async def get_swap(device_id: DeviceId, counter: Counter, time: Time, service: T
 @router.put(
     _PATH,
     summary="Declare that a meter was replaced",
-    **documented({"data": _EXAMPLE}, told=_TOLD, also=(201,), problems=(400, 404, 422, 503)),
+    **documented({"data": _EXAMPLE}, overrides=_OVERRIDES, also=(201,), problems=(400, 404, 422, 503)),
 )
 async def put_swap(device_id: DeviceId, counter: Counter, time: Time, body: SwapBody, service: TheService) -> Response:
     """Readings from that instant on are those of the new meter: `increase` and `rate` count the old one up to its final

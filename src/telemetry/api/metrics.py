@@ -51,7 +51,7 @@ class Metrics:
         )
 
 
-class Measured:
+class MeasureRequests:
     """ASGI middleware that counts and times requests by their route's template."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -85,7 +85,7 @@ class Measured:
 def install(app: FastAPI) -> None:
     """Measures every request of the app."""
     app.state.metrics = Metrics()
-    app.add_middleware(Measured, metrics=app.state.metrics)
+    app.add_middleware(MeasureRequests, metrics=app.state.metrics)
 
 
 @router.get(

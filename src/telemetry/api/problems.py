@@ -68,7 +68,7 @@ def not_found(what: str, given: str, allowed: Sequence[str] = ()) -> Problem:
     """There is no such thing; `allowed` names those that there are."""
     detail = f"there is no {what} {given!r}" + (f"; there are {', '.join(allowed)}" if allowed else "")
     return Problem(
-        HTTPStatus.NOT_FOUND, "not-found", detail, parameter=what, given=_shown(given), allowed=list(allowed)
+        HTTPStatus.NOT_FOUND, "not-found", detail, parameter=what, given=_abridged(given), allowed=list(allowed)
     )
 
 
@@ -117,7 +117,7 @@ def invalid_parameter(parameter: str, given: object, detail: str, allowed: Seque
         "invalid-parameter",
         f"{parameter}: {detail}",
         parameter=parameter,
-        given=_shown(given),
+        given=_abridged(given),
         allowed=list(allowed),
     )
 
@@ -199,7 +199,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail).response(request)
 
 
-def _shown(given: object) -> object:
+def _abridged(given: object) -> object:
     if isinstance(given, str) and len(given) > _BEGINNING:
         return given[:_BEGINNING] + "…"
     if isinstance(given, (str, int, type(None))) or (isinstance(given, float) and math.isfinite(given)):

@@ -39,7 +39,7 @@ _EXAMPLE = {
     "payload_encoding": "text",
     "payload_bytes": 18,
 }
-_TOLD = {"device_id": ANY_TEXT, "position": ANY_INTEGER}
+_OVERRIDES = {"device_id": ANY_TEXT, "position": ANY_INTEGER}
 
 
 async def _filters(
@@ -75,7 +75,7 @@ Filtered = Annotated[Filters, Depends(_filters)]
     summary="What was refused and why",
     **documented(
         {"meta": {"next": None}, "data": [_EXAMPLE]},
-        told=_TOLD | NEXT,
+        overrides=_OVERRIDES | NEXT,
         questions={"What was refused last": "/v1/quarantine?limit=20"},
     ),
 )
@@ -138,7 +138,7 @@ async def summarise_quarantine(filters: Filtered, service: TheService) -> Respon
 @router.get(
     "/quarantine/{number}",
     summary="One refused message",
-    **documented({"data": _EXAMPLE}, told=_TOLD, problems=(404, 422, 503)),
+    **documented({"data": _EXAMPLE}, overrides=_OVERRIDES, problems=(404, 422, 503)),
 )
 async def get_quarantine(
     number: Annotated[int, Path(ge=1, le=2**63 - 1, description="Its `id`.")], service: TheService

@@ -55,7 +55,7 @@ router = APIRouter(prefix="/v1", tags=["readings"], route_class=StrictRoute)
                 }
             ],
         },
-        told=NEXT
+        overrides=NEXT
         | {
             "complete_from": ANY_TEXT,
             "data": rows_of(
@@ -97,7 +97,7 @@ async def readings(
     now = datetime.now(UTC)
     place = _place(cursor)
     first, last = (place.start, place.end) if place else parse_range(start, end, now)
-    shown = service.zone(tz)
+    time_zone = service.zone(tz)
     wanted = Wanted(
         domain,
         choose_metrics(domain, metric) or tuple(domain.metrics.values()),
@@ -115,11 +115,11 @@ async def readings(
         kept_from = await find_kept_from(connection, domain.name)
     meta = {
         "domain": domain.name,
-        "tz": shown.key,
-        "start": format_instant(first, shown),
-        "end": format_instant(last, shown),
+        "tz": time_zone.key,
+        "start": format_instant(first, time_zone),
+        "end": format_instant(last, time_zone),
         "order": order,
-        "complete_from": None if kept_from is None or first >= kept_from else format_instant(kept_from, shown),
+        "complete_from": None if kept_from is None or first >= kept_from else format_instant(kept_from, time_zone),
         "next": _cursor(first, last, found[-1]) if len(found) == limit else None,
     }
     headers = {"Vary": "Accept", **_link(request, meta["next"]), **complete_header(meta)}

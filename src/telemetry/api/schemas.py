@@ -1,5 +1,5 @@
-"""JSON schemas of answers for OpenAPI, made from their examples: the example shows the fields, and its route tells what
-else they may be. Answers are not checked against them when they are given; the tests do.
+"""JSON schemas of answers for OpenAPI, made from their examples: the example shows the fields, and its route names
+the schemas of those that may be something else. Answers are not checked against them when they are given; the tests do.
 """
 
 from __future__ import annotations
@@ -8,24 +8,27 @@ from collections.abc import Mapping
 from typing import Any
 
 Schema = dict[str, Any]
-Told = dict[str, Schema]
-"""Schemas by name of a field, at any depth, of those that the example does not tell all about."""
+Overrides = dict[str, Schema]
+"""Schemas by name of a field, at any depth, of those that the example does not show all of."""
 
 _TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
-def schema_of(example: Any, told: Told) -> Schema:
+def schema_of(example: Any, overrides: Overrides) -> Schema:
     """The schema of an answer like the example. Every field of an object is always there, and has the example's type
-    unless it is told otherwise.
+    unless the overrides name its schema.
 
     Raises:
-        KeyError: the example has a null of which nothing is told.
+        KeyError: the example has a null whose schema they do not name.
     """
     if isinstance(example, dict):
-        fields = {name: told[name] if name in told else schema_of(value, told) for name, value in example.items()}
+        fields = {
+            name: overrides[name] if name in overrides else schema_of(value, overrides)
+            for name, value in example.items()
+        }
         return {"type": "object", "required": list(fields), "properties": fields}
     if isinstance(example, list):
-        return {"type": "array", "items": schema_of(example[0], told) if example else {}}
+        return {"type": "array", "items": schema_of(example[0], overrides) if example else {}}
     return {"type": _TYPES[type(example)]}
 
 
@@ -48,9 +51,8 @@ def rows_of(fields: Mapping[str, Schema], optional: Mapping[str, Schema], others
 
 TEXT: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
-NUMBER: Schema = {"type": "number"}
 ANY_TEXT = nullable("string")
 ANY_NUMBER = nullable("number")
 ANY_INTEGER = nullable("integer")
-NEXT: Told = {"next": ANY_TEXT}
+NEXT: Overrides = {"next": ANY_TEXT}
 """The cursor of the next page."""

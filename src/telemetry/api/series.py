@@ -121,7 +121,7 @@ _FILL = (
         },
         problems=(404, 406, 422, 503),
         forms=OTHER_TYPES,
-        told={
+        overrides={
             "closed_until": ANY_TEXT,
             "settled_until": ANY_TEXT,
             "complete_from": ANY_TEXT,
@@ -245,8 +245,8 @@ async def _response(
     pieces = [each async for each in _encoded(found, encode)]
     if fixed:
         # Of a table the batches, for its first bytes hold what may differ while the answer is the same.
-        told = (each.serialize() if form.is_table else "\n".join(each).encode() for each in pieces)
-        etag = await caching.tag(meta, chain([form.encode()], told))
+        serialized = (each.serialize() if form.is_table else "\n".join(each).encode() for each in pieces)
+        etag = await caching.tag(meta, chain([form.encode()], serialized))
         if known := caching.unchanged(request, etag, headers):
             return known
         headers = {**headers, "ETag": etag}
@@ -316,20 +316,21 @@ def _explained(series: Series) -> dict[str, Any]:
     question, domain = plan.question, plan.question.domain.name
     assert cost is not None
 
-    def shown(relation: str, spans: Iterable[Span], rows: int, **more: Any) -> dict[str, Any]:
+    def as_read(relation: str, spans: Iterable[Span], rows: int, **more: Any) -> dict[str, Any]:
         instants = [[format_instant(instant, question.zone) for instant in span] for span in spans]
         return {"relation": f"{domain}_{relation}", "spans": instants, "rows": rows, **more}
 
     found = [
-        shown(segment.relation, segment.spans, rows) for segment, rows in zip(plan.segments, cost.segments, strict=True)
+        as_read(segment.relation, segment.spans, rows)
+        for segment, rows in zip(plan.segments, cost.segments, strict=True)
     ]
     changes = _names(question, Family.CHANGE)
     found += [
-        shown(segment.relation, segment.spans, rows, aggregates=changes)
+        as_read(segment.relation, segment.spans, rows, aggregates=changes)
         for segment, rows in zip(plan.changes, cost.changes, strict=False)
     ]
     if beyond := _names(question, Family.SPREAD, Family.TIME):
-        found.append(shown("readings", [(question.start, question.end)], cost.beyond, aggregates=beyond))
+        found.append(as_read("readings", [(question.start, question.end)], cost.beyond, aggregates=beyond))
     return {"plan": found, "rows_read": {"estimate": cost.rows, "limit": cost.limit}}
 
 

@@ -65,14 +65,14 @@ async def run(settings: Settings) -> None:
                 forwarded_allow_ips=settings.api.trusted_proxies,
             )
         )
-        _leave_alone()
+        _tune_garbage_collector()
         log.info("api_listens", host=settings.api.host, port=settings.api.port)
         await server.serve([listener])
     if not server.started:
         raise ConfigurationError("the HTTP service could not start; its log says why")
 
 
-def _leave_alone() -> None:
+def _tune_garbage_collector() -> None:
     """Spares the collector what was made until now and stays: it looked through all of it amid large answers."""
     # Arrow looks for pandas with its first array, and imports it where it is there.
     pa.array([0])

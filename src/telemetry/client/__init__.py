@@ -6,7 +6,7 @@ nothing of the service's own modules, and needs the extra `client`.
 
 from __future__ import annotations
 
-from telemetry.client.awaiting import AsyncClient, AsyncPages, AsyncReadingPages
+from telemetry.client.asynchronous import AsyncClient, AsyncPages, AsyncReadingPages
 from telemetry.client.blocking import Client, Pages, ReadingPages
 from telemetry.client.buckets import Bucket
 from telemetry.client.changes import Change, Changes

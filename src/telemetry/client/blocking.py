@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, TypeVar
 
 from telemetry.client import questions
 from telemetry.client.devices import Device
-from telemetry.client.exchange import Answer, Question, Request, Retry, Send, Wait, begun, patient
+from telemetry.client.exchange import Answer, Question, Request, Retry, Send, Wait, flow_of, with_retries
 from telemetry.client.latest import Latest
 from telemetry.client.pages import AnyPage, Paged
 from telemetry.client.quarantine import Refused
@@ -22,13 +22,13 @@ from telemetry.client.transport import (
     CONCURRENCY,
     DEFAULT_TIMEOUT_S,
     NEVER,
-    answered,
+    checked_concurrency,
     httpx,
     named_after,
     options,
-    translated,
-    turns,
-    words,
+    stream_arguments,
+    to_answer,
+    translating_errors,
 )
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._retry = retry or NEVER
-        self._turns = threading.Semaphore(turns(concurrency))
+        self._slots = threading.Semaphore(checked_concurrency(concurrency))
         self._http = httpx.Client(**options(url, timeout, headers, verify), transport=transport)
 
     def __enter__(self) -> Client:
@@ -146,9 +146,9 @@ class Client:
         Raises:
             ClientError: there is none; see `telemetry.client.errors`.
         """
-        flow = begun(question)
-        turn = self._turns if question.is_bounded else nullcontext()
-        with turn, closing(patient(flow, self._retry)) as steps:
+        flow = flow_of(question)
+        slot = self._slots if question.is_bounded else nullcontext()
+        with slot, closing(with_retries(flow, self._retry)) as steps:
             answer: Answer | None = None
             while True:
                 try:
@@ -162,12 +162,12 @@ class Client:
         if isinstance(step, Wait):
             time.sleep(step.seconds)
             return None
-        with translated(step.request), self._http.stream(**words(step.request)) as response:
+        with translating_errors(step.request), self._http.stream(**stream_arguments(step.request)) as response:
             if step.sink is None or not response.is_success:
-                return answered(response, response.read())
+                return to_answer(response, response.read())
             for chunk in response.iter_bytes(CHUNK):
                 step.sink.write(chunk)
-            return answered(response, b"")
+            return to_answer(response, b"")
 
     domains = _asked(questions.domains)
     series = _asked(questions.series)

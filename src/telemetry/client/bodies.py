@@ -14,14 +14,14 @@ Data = TypeVar("Data")
 Body = TypeVar("Body", bound=BaseModel)
 
 
-class Told(BaseModel, Generic[Meta, Data]):
+class Envelope(BaseModel, Generic[Meta, Data]):
     """`{"meta": …, "data": …}`."""
 
     meta: Meta
     data: Data
 
 
-class Only(BaseModel, Generic[Data]):
+class DataOnly(BaseModel, Generic[Data]):
     """`{"data": …}`."""
 
     data: Data

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from telemetry.client.frames import as_number, cells
-from telemetry.client.words import Combine, Kind
+from telemetry.client.parameters import Combine, Kind
 
 if TYPE_CHECKING:
     import pyarrow as pa

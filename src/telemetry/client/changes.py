@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from telemetry.client.bodies import Told, body
+from telemetry.client.bodies import Envelope, body
 from telemetry.client.exchange import Flow, Question, Request, fetch
-from telemetry.client.words import Instant, parameters, segment
+from telemetry.client.parameters import Instant, parameters, segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def changes(
         rows: list[Change] = []
         request = first
         while True:
-            page = body(Told[_Meta, tuple[Change, ...]], (yield from fetch(request)))
+            page = body(Envelope[_Meta, tuple[Change, ...]], (yield from fetch(request)))
             rows += page.data
             if page.meta.next is None:
                 return _whole(page.meta, rows)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from telemetry.client.bodies import Only, Told, body
+from telemetry.client.bodies import DataOnly, Envelope, body
 from telemetry.client.errors import InvalidArgument
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch, one
 from telemetry.client.pages import Paged, PageMeta, in_pages
-from telemetry.client.words import Names, fields, parameters, segment
+from telemetry.client.parameters import Names, fields, parameters, segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def devices(
         page_size: devices that are fetched at a time; default and most are the service's.
     """
     asked = parameters(domain=domain, zone=zone, min_clock_skew=min_clock_skew, limit=page_size)
-    return in_pages(Request("v1/devices", asked), Told[PageMeta, tuple[Device, ...]])
+    return in_pages(Request("v1/devices", asked), Envelope[PageMeta, tuple[Device, ...]])
 
 
 def device(device_id: str) -> Question[Device]:
@@ -146,7 +146,7 @@ def _put(registration: Registration) -> Request:
 
 
 def _device(answer: Answer) -> Device:
-    return body(Only[Device], answer).data
+    return body(DataOnly[Device], answer).data
 
 
 def _path(device_id: str) -> str:

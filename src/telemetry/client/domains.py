@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from telemetry.client.bodies import Only, body
+from telemetry.client.bodies import DataOnly, body
 from telemetry.client.exchange import Answer, Question, Request, one
-from telemetry.client.words import Kind
+from telemetry.client.parameters import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def domains() -> Question[dict[str, Domain]]:
 
 
 def _read(answer: Answer) -> dict[str, Domain]:
-    listed = body(Only[tuple[_Listed, ...]], answer).data
+    listed = body(DataOnly[tuple[_Listed, ...]], answer).data
     return {
         each.name: Domain(each.name, each.title, each.description, {metric.name: metric for metric in each.metrics})
         for each in listed

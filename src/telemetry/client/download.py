@@ -11,15 +11,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, get_args
 from urllib.parse import unquote
+from uuid import uuid4
 
-from telemetry.client.bodies import Told, body
+from telemetry.client.bodies import Envelope, body
 from telemetry.client.errors import InvalidArgument
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch
 from telemetry.client.frames import library
-from telemetry.client.pages import PageMeta, following, pinned
+from telemetry.client.pages import PageMeta, next_request, with_range
+from telemetry.client.parameters import Format
 from telemetry.client.readings import ReadingsQuestion, without_next
 from telemetry.client.series import SeriesQuestion
-from telemetry.client.words import Format
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +59,8 @@ def download(
     format: Format | None = None,  # noqa: A002 - named as the parameter of the service
 ) -> Question[Download]:
     """Writes an answer into a file, without having all of it in memory. What is there under that name is replaced, once
-    the answer is complete; an answer that breaks off leaves nothing.
+    the answer is complete; an answer that breaks off leaves nothing. Downloads to one path at a time do not mix: what
+    ends last stays.
 
     Args:
         question: `series(…)` or `readings(…)`. Readings are all pages, one after the other.
@@ -97,14 +99,15 @@ def _format(path: Path, given: Format | None) -> Format:
 def _series(request: Request, path: Path) -> Flow[Download]:
     with _complete(path) as file:
         answer = yield from fetch(request, file)
-    told = answer.headers.get("telemetry-as-of")
-    return Download(path, path.stat().st_size, datetime.fromisoformat(told) if told else None)
+        size = file.tell()
+    as_of = answer.headers.get("telemetry-as-of")
+    return Download(path, size, datetime.fromisoformat(as_of) if as_of else None)
 
 
 def _texts(question: ReadingsQuestion, path: Path, form: Format) -> Flow[Download]:
     """Pages of text do not tell their range, so that is asked for first: `now` is another instant for every page."""
     probe = yield from fetch(question.first.having(format="json", limit="1"))
-    first = pinned(question.first, body(Told[PageMeta, Any], probe).meta).having(format=form)
+    first = with_range(question.first, body(Envelope[PageMeta, Any], probe).meta).having(format=form)
     request: Request | None = first
     with _complete(path) as file:
         while request is not None:
@@ -113,7 +116,8 @@ def _texts(question: ReadingsQuestion, path: Path, form: Format) -> Flow[Downloa
             file.write(answer.content.partition(b"\r\n")[2] if is_continued else answer.content)
             cursor = _next(answer)
             request = None if cursor is None else first.having(cursor=cursor)
-    return Download(path, path.stat().st_size, None)
+        size = file.tell()
+    return Download(path, size, None)
 
 
 def _next(answer: Answer) -> str | None:
@@ -124,13 +128,15 @@ def _next(answer: Answer) -> str | None:
 
 def _tables(question: ReadingsQuestion, path: Path, form: Format) -> Flow[Download]:
     request: Request | None = question.first
-    with _complete(path) as file, closing(_Writer(file, form)) as writer:
-        while request is not None:
-            page = question.read((yield from fetch(request)))
-            writer.add(page.table)
-            request = following(question.first, page.meta)
-        writer.finish()
-    return Download(path, path.stat().st_size, None)
+    with _complete(path) as file:
+        with closing(_Writer(file, form)) as writer:
+            while request is not None:
+                page = question.read((yield from fetch(request)))
+                writer.add(page.table)
+                request = next_request(question.first, page.meta)
+            writer.finish()
+        size = file.tell()
+    return Download(path, size, None)
 
 
 class _Writer:
@@ -169,10 +175,14 @@ class _Writer:
 
 @contextmanager
 def _complete(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside that of the name, which takes its place in the end."""
-    part = path.with_name(f"{path.name}.part")
+    """A file beside that of the name, which takes its place in the end.
+
+    Each download has its own, for two to one path would write into the same; and unlike that of `mkstemp` it has the
+    permissions of any new file.
+    """
+    part = path.with_name(f".{uuid4().hex}.part")
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             yield file
         part.replace(path)
     finally:

@@ -1,10 +1,10 @@
 """What is sent and what comes back, without a socket, and with a clock that tests give.
 
 A question is a flow: a generator that yields what is to be sent and gets the answer. The two shells (`blocking`,
-`awaiting`) only carry that out, so whatever is to be decided is decided here and in the questions, once for both:
+`asynchronous`) only carry that out, so whatever is to be decided is decided here and in the questions, once for both:
 
-    question ──flow──▶ patient ──Send, Wait──▶ shell ──▶ network
-             ◀─Answer─         ◀────Answer────       ◀──
+    question ──flow──▶ with_retries ──Send, Wait──▶ shell ──▶ network
+             ◀─Answer─              ◀────Answer────       ◀──
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def one(request: Request, read: Callable[[Answer], T]) -> Question[T]:
     return Question(flow)
 
 
-def begun(question: Question[T]) -> Flow[T]:
+def flow_of(question: Question[T]) -> Flow[T]:
     """The flow of a question.
 
     Raises:
@@ -170,19 +170,19 @@ def begun(question: Question[T]) -> Flow[T]:
     return question.flow()
 
 
-def patient(flow: Flow[T], retry: Retry, clock: Clock = time.monotonic) -> Steps[T]:
+def with_retries(flow: Flow[T], retry: Retry, clock: Clock = time.monotonic) -> Steps[T]:
     """The flow, with each request sent again as long as `retry` allows."""
     with closing(flow):
         try:
             step = next(flow)
             while True:
-                step = flow.send((yield from _settled(step, retry, clock)))
+                step = flow.send((yield from _send_until_settled(step, retry, clock)))
         except StopIteration as end:
             result: T = end.value
             return result
 
 
-def _settled(step: Send, retry: Retry, clock: Clock) -> Steps[Answer]:
+def _send_until_settled(step: Send, retry: Retry, clock: Clock) -> Steps[Answer]:
     refused_at: float | None = None
     while True:
         answer = yield step

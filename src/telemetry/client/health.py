@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel
 
-from telemetry.client.bodies import Only, body
+from telemetry.client.bodies import DataOnly, body
 from telemetry.client.errors import ServiceUnavailable
 from telemetry.client.exchange import Flow, Question, Request, fetch, one
 
@@ -52,5 +52,5 @@ def health() -> Question[Health]:
 
 def version() -> Question[Version]:
     """Name and version of the service."""
-    asked = one(Request("version"), lambda answer: body(Only[Version], answer).data)
+    asked = one(Request("version"), lambda answer: body(DataOnly[Version], answer).data)
     return replace(asked, is_bounded=False)

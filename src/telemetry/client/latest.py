@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from telemetry.client.bodies import Told
+from telemetry.client.bodies import Envelope
 from telemetry.client.exchange import Request
 from telemetry.client.pages import Paged, PageMeta, in_pages
-from telemetry.client.words import Instant, Names, parameters, segment
+from telemetry.client.parameters import Instant, Names, parameters, segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +66,4 @@ def latest(
         page_size: devices that are fetched at a time; default and most are the service's.
     """
     asked = parameters(metric=metric, device=device, zone=zone, since=since, tz=tz, limit=page_size)
-    return in_pages(Request(f"v1/{segment('domain', domain)}/latest", asked), Told[PageMeta, tuple[Latest, ...]])
+    return in_pages(Request(f"v1/{segment('domain', domain)}/latest", asked), Envelope[PageMeta, tuple[Latest, ...]])

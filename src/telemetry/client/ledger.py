@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from telemetry.client.bodies import Told, body
+from telemetry.client.bodies import Envelope, body
 from telemetry.client.exchange import Answer, Question, Request, one
-from telemetry.client.words import Instant, Names, parameters
+from telemetry.client.parameters import Instant, Names, parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,6 @@ def ledger(
 
 
 def _read(answer: Answer) -> Ledger:
-    found = body(Told[_Meta, tuple[HourAccount, ...]], answer)
+    found = body(Envelope[_Meta, tuple[HourAccount, ...]], answer)
     meta = found.meta
     return Ledger(meta.tz, meta.start, meta.end, meta.balanced, meta.totals, meta.domains, meta.broker, found.data)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from telemetry.client.bodies import Only, body
+from telemetry.client.bodies import DataOnly, body
 from telemetry.client.exchange import Answer, Question, Request, one
-from telemetry.client.words import fields, segment, text
+from telemetry.client.parameters import fields, segment, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def meter_swaps(device_id: str) -> Question[tuple[MeterSwap, ...]]:
     Raises:
         NotFound: there is no such device.
     """
-    return one(Request(_path(device_id)), lambda answer: body(Only[tuple[MeterSwap, ...]], answer).data)
+    return one(Request(_path(device_id)), lambda answer: body(DataOnly[tuple[MeterSwap, ...]], answer).data)
 
 
 def meter_swap(device_id: str, counter: str, time: datetime | str) -> Question[MeterSwap]:
@@ -81,7 +81,7 @@ def delete_meter_swap(device_id: str, counter: str, time: datetime | str) -> Que
 
 
 def _swap(answer: Answer) -> MeterSwap:
-    return body(Only[MeterSwap], answer).data
+    return body(DataOnly[MeterSwap], answer).data
 
 
 def _path(device_id: str, counter: str | None = None, time: datetime | str = "") -> str:

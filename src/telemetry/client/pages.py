@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
-from telemetry.client.bodies import Told, body
+from telemetry.client.bodies import Envelope, body
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch
-from telemetry.client.words import instant
+from telemetry.client.parameters import instant
 
 Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)
@@ -80,21 +80,21 @@ class Paged(Generic[Row]):
 
     def after(self, page: AnyPage[Row]) -> Request | None:
         """The request for the next page, about the same range, for `-1h` and `now` move on; None after the last."""
-        return following(self.first, page.meta)
+        return next_request(self.first, page.meta)
 
 
-def following(first: Request, meta: PageMeta) -> Request | None:
+def next_request(first: Request, meta: PageMeta) -> Request | None:
     """The request for the page after one."""
-    return None if meta.next is None else pinned(first, meta).having(cursor=meta.next)
+    return None if meta.next is None else with_range(first, meta).having(cursor=meta.next)
 
 
-def pinned(first: Request, meta: PageMeta) -> Request:
+def with_range(first: Request, meta: PageMeta) -> Request:
     """The request about the range that an answer had."""
     edges = {"start": meta.start, "end": meta.end, "since": meta.since}
     return first.having(**{name: instant(name, value) for name, value in edges.items() if value is not None})
 
 
-def in_pages(request: Request, model: type[Told[PageMeta, tuple[Row, ...]]]) -> Paged[Row]:
+def in_pages(request: Request, model: type[Envelope[PageMeta, tuple[Row, ...]]]) -> Paged[Row]:
     """A question whose pages are JSON."""
 
     def read(answer: Answer) -> Page[Row]:

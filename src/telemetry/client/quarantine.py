@@ -9,11 +9,11 @@ from datetime import datetime
 from numbers import Integral
 from typing import Literal
 
-from telemetry.client.bodies import Only, Told, body
+from telemetry.client.bodies import DataOnly, Envelope, body
 from telemetry.client.errors import InvalidArgument
 from telemetry.client.exchange import Answer, Question, Request, one
 from telemetry.client.pages import Paged, PageMeta, in_pages
-from telemetry.client.words import Instant, Names, Reason, parameters
+from telemetry.client.parameters import Instant, Names, Reason, parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def quarantine(
         page_size: entries that are fetched at a time; default and most are the service's.
     """
     asked = parameters(reason=reason, domain=domain, device=device, start=start, end=end, limit=page_size)
-    return in_pages(Request("v1/quarantine", asked), Told[PageMeta, tuple[Refused, ...]])
+    return in_pages(Request("v1/quarantine", asked), Envelope[PageMeta, tuple[Refused, ...]])
 
 
 def quarantine_entry(number: int) -> Question[Refused]:
@@ -103,7 +103,7 @@ def quarantine_entry(number: int) -> Question[Refused]:
     """
     if not isinstance(number, Integral):
         raise InvalidArgument(f"number: {number!r} is no id of an entry; allowed: its `id`, a whole number")
-    return one(Request(f"v1/quarantine/{number}"), lambda answer: body(Only[Refused], answer).data)
+    return one(Request(f"v1/quarantine/{number}"), lambda answer: body(DataOnly[Refused], answer).data)
 
 
 def quarantine_summary(
@@ -120,5 +120,5 @@ def quarantine_summary(
 
 
 def _summary(answer: Answer) -> RefusedSummary:
-    found = body(Told[_Meta, tuple[RefusedCount, ...]], answer)
+    found = body(Envelope[_Meta, tuple[RefusedCount, ...]], answer)
     return RefusedSummary(found.meta.count, found.data)

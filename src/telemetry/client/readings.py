@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from telemetry.client.errors import UnexpectedAnswer
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch
 from telemetry.client.frames import META, Frame, arrow_table, as_number, cells, library
-from telemetry.client.pages import Paged, PageMeta, following
-from telemetry.client.words import Instant, Names, Order, parameters, segment
+from telemetry.client.pages import Paged, PageMeta, next_request
+from telemetry.client.parameters import Instant, Names, Order, parameters, segment
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +88,7 @@ class ReadingsQuestion(Paged[Reading]):
             while request is not None:
                 page = self.read((yield from fetch(request)))
                 tables.append(page.table.replace_schema_metadata(without_next(page.table.schema)))
-                request = following(self.first, page.meta)
+                request = next_request(self.first, page.meta)
             return ReadingsPage(page.meta, library("pyarrow").concat_tables(tables))
 
         return Question(flow)

@@ -14,7 +14,7 @@ from telemetry.client.buckets import Bucket, SeriesMetric, buckets
 from telemetry.client.errors import UnexpectedAnswer
 from telemetry.client.exchange import Answer, Flow, Question, Request, fetch
 from telemetry.client.frames import META, Frame, arrow_table
-from telemetry.client.words import (
+from telemetry.client.parameters import (
     Aggregate,
     By,
     Combine,

@@ -1,14 +1,14 @@
-"""httpx below both shells: what a connection is made of, a request in its words, and its errors in ours."""
+"""httpx below both shells: what a connection is made of, a request as its arguments, and its errors as ours."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from ssl import SSLContext
 from typing import Any, TypeVar
 
+from telemetry import __version__
 from telemetry.client.errors import AnswerTimeout, InvalidArgument, MissingLibrary, NoAnswer
 from telemetry.client.exchange import Answer, Request, Retry
 
@@ -54,14 +54,14 @@ def _address(url: str) -> httpx.URL:
 
 
 def _headers(given: Mapping[str, str]) -> httpx.Headers:
-    own = {"user-agent": f"urban-telemetry/{version('urban-telemetry')}"}
+    own = {"user-agent": f"urban-telemetry/{__version__}"}
     try:
         return httpx.Headers({**own, **given})
     except (UnicodeEncodeError, TypeError) as error:
         raise InvalidArgument(f"headers: {error}; allowed: text of ASCII characters") from error
 
 
-def turns(concurrency: int) -> int:
+def checked_concurrency(concurrency: int) -> int:
     """Questions that may be under way at a time.
 
     Raises:
@@ -72,26 +72,26 @@ def turns(concurrency: int) -> int:
     return concurrency
 
 
-def words(request: Request) -> dict[str, Any]:
+def stream_arguments(request: Request) -> dict[str, Any]:
     """Arguments of `stream`."""
     body = {} if request.body is None else {"json": request.body}
     return {"method": request.method, "url": request.path, "params": request.params, **body}
 
 
-def answered(response: httpx.Response, content: bytes) -> Answer:
+def to_answer(response: httpx.Response, content: bytes) -> Answer:
     """What came."""
     return Answer(response.status_code, response.headers, content)
 
 
 @contextmanager
-def translated(request: Request) -> Iterator[None]:
+def translating_errors(request: Request) -> Iterator[None]:
     """Errors of httpx as ours."""
     try:
         yield
     except httpx.TimeoutException as error:
-        raise AnswerTimeout(f"{request.path}: nothing came in time ({_told(error)}); see `timeout`") from error
+        raise AnswerTimeout(f"{request.path}: nothing came in time ({_message(error)}); see `timeout`") from error
     except httpx.RequestError as error:
-        raise NoAnswer(f"{request.path}: {_told(error)}") from error
+        raise NoAnswer(f"{request.path}: {_message(error)}") from error
     except httpx.InvalidURL as error:
         raise InvalidArgument(f"{request.path}: {error}") from error
 
@@ -109,5 +109,5 @@ def named_after(question: Callable[..., Any], method: Method) -> Method:
     return method
 
 
-def _told(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) or type(error).__name__

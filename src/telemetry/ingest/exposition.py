@@ -107,7 +107,7 @@ class _Child:
 
 
 @contextmanager
-def shown(page: Page, settings: Settings) -> Iterator[None]:
+def serve_page(page: Page, settings: Settings) -> Iterator[None]:
     """Serves the page where the settings say so, while the block runs.
 
     Raises:
@@ -133,7 +133,7 @@ def shown(page: Page, settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def told(page: Page, pipe: Connection) -> Iterator[None]:
+def answer_supervisor(page: Page, pipe: Connection) -> Iterator[None]:
     """Answers a supervisor that asks for the page, while the block runs."""
     registry = _registry(page)
 

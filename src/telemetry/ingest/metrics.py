@@ -22,6 +22,7 @@ _STATES = {
 }
 _COUNTED = {
     "messages_received": ("mqtt_messages_received", "Messages that the broker delivered, repeated ones included"),
+    "bytes_received": ("mqtt_received_bytes", "Bytes that came from the broker, headers and topics included"),
     "reconnects": ("mqtt_reconnects", "Connections after the first"),
     "sessions_lost": ("mqtt_sessions_lost", "Connections at which our session was gone: messages may be missing"),
     "qos0_dropped": ("mqtt_qos0_dropped", "QoS 0 messages that were not taken because too much was unsettled"),

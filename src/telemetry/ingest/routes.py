@@ -43,11 +43,10 @@ class Shapes(dict[tuple[str, ...], Shape | None]):
 class Sort:
     """What ingest needs of a domain."""
 
-    __slots__ = ("domain", "format", "layout", "name", "shapes")
+    __slots__ = ("format", "layout", "name", "shapes")
 
     def __init__(self, domain: Domain) -> None:
         self.name = domain.name
-        self.domain = domain
         self.format = NativeFormat(domain)
         self.layout = Layout.of(domain)
         self.shapes = Shapes(domain, self.layout)

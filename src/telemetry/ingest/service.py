@@ -13,7 +13,7 @@ import structlog
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
 from telemetry.ingest.assembly import Assembly, patience_s
-from telemetry.ingest.exposition import Page, shown, told
+from telemetry.ingest.exposition import Page, answer_supervisor, serve_page
 from telemetry.ingest.schema import wait_for_schema
 from telemetry.ingest.shares import Share, made_after, may_be, shares
 from telemetry.ingest.spool import left_behind
@@ -40,7 +40,7 @@ async def run(settings: Settings, stop: asyncio.Event, worker: int = 1, report_t
     divided = shares(settings, list(load_domains(settings.domains.directories)))
     everybody = [share for one in divided for share in one]
     page = Page()
-    with shown(page, settings) if report_to is None else told(page, report_to):
+    with serve_page(page, settings) if report_to is None else answer_supervisor(page, report_to):
         work = [_take(settings, share, page, stop) for share in divided[worker - 1] if not share.strays]
         if worker == len(divided):
             work.append(_take_the_rest(settings, everybody, page, stop))

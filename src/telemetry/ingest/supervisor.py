@@ -19,7 +19,7 @@ import structlog
 
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
-from telemetry.ingest.exposition import Page, shown
+from telemetry.ingest.exposition import Page, serve_page
 from telemetry.ingest.metrics import WorkerMetrics
 from telemetry.ingest.shares import shares
 from telemetry.mqtt.backoff import Backoff
@@ -46,7 +46,7 @@ async def run(settings: Settings, arguments: Sequence[str], overrides: bytes, st
     """
     divided = shares(settings, list(load_domains(settings.domains.directories)))
     page = Page()
-    with shown(page, settings):
+    with serve_page(page, settings):
         await _Supervisor(arguments, overrides, page).run(len(divided), stop)
 
 

@@ -143,7 +143,6 @@ class Receiver:
         count = len(data) // words.itemsize
         # A QoS 2 message holds its place in the window until PUBCOMP.
         self._window += count - self._exactly_once.acknowledge(words)
-        self._stats.acked += count
         self._output.append(data)
 
     def _note_overrun(self) -> None:

@@ -47,7 +47,6 @@ from mqtt5 import (
     PingRespPacket,
     PublishPacket,
     PubRelPacket,
-    QoS,
     SubAckPacket,
     UnsubAckPacket,
 )
@@ -89,7 +88,6 @@ class Session:
     Args:
         settings: the broker and our session with it.
         filters: topic filters to subscribe to after each CONNACK; none only takes what the broker holds.
-        max_qos: the highest QoS at which messages may come.
         counters: topic filters of what the broker says that it dropped; it may refuse them.
         stale: topic filters of former times, to be ended after each CONNACK.
         known: whether the broker had the session in former times, so that it is lost if the broker does not know it.
@@ -106,7 +104,6 @@ class Session:
         self,
         settings: MqttSettings,
         filters: Sequence[str],
-        max_qos: QoS = QoS.AT_LEAST_ONCE,
         *,
         counters: Sequence[str] = (),
         stale: Sequence[str] = (),
@@ -118,7 +115,7 @@ class Session:
         self.stats = SessionStats()
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
-        self._subscriptions = Subscriptions(settings, filters, max_qos, counters, stale, self.stats)
+        self._subscriptions = Subscriptions(settings, filters, counters, stale, self.stats)
         self.drops = BrokerDrops(counters)
         self._output: list[bytes] = []
         self._receiver = Receiver(settings.receive_maximum, self.stats, self._output, self.drops)

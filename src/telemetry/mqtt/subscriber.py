@@ -10,9 +10,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 import structlog
-from mqtt5 import QoS
 
-from telemetry.errors import TelemetryError, Unavailable
+from telemetry.errors import Unavailable
 from telemetry.mqtt.backoff import Backoff
 from telemetry.mqtt.connection import CLOSE_WITHIN_S, Connection, Deliver
 from telemetry.mqtt.drops import BrokerDrops
@@ -45,8 +44,6 @@ class Subscriber:
         filters: topic filters; the broker must grant each.
         deliver: called with `(first, messages)` once per read of the socket; messages[i] has the number first + i.
             It must not block. What it raises ends `run`.
-        max_qos: the highest QoS at which messages may come. Below EXACTLY_ONCE the broker sends QoS 2 messages as
-            QoS 1, which is as safe here, for the store recognises duplicates, and saves half of the packets.
         counters: topic filters of what the broker says that it dropped; it may refuse them.
         stale: topic filters that the session had in former times; the broker is asked to end them.
         known: whether the broker had the session in former times.
@@ -59,7 +56,6 @@ class Subscriber:
         filters: Sequence[str],
         deliver: Deliver,
         *,
-        max_qos: QoS = QoS.AT_LEAST_ONCE,
         counters: Sequence[str] = (),
         stale: Sequence[str] = (),
         known: bool = False,
@@ -68,7 +64,7 @@ class Subscriber:
         self._settings = settings
         self._address = f"{settings.host}:{settings.port}"
         self._deliver = deliver
-        self._session = Session(settings, filters, max_qos, counters=counters, stale=stale, known=known, keep=keep)
+        self._session = Session(settings, filters, counters=counters, stale=stale, known=known, keep=keep)
         self._connection: Connection | None = None
         self._backoff = Backoff(0.1, 30.0)
         # Two processes with one client id throw each other out: whoever is thrown out leaves the other one in peace.
@@ -177,12 +173,8 @@ class Subscriber:
                 await self._connect_once(tls)
             except Unavailable as error:
                 delay = self._delay(error, loop.time() - began)
-                self._session.stats.last_error = str(error)
                 log.warning("mqtt_disconnected", detail=str(error), retry_s=round(delay, 2), broker=self._address)
                 await asyncio.sleep(delay)
-            except TelemetryError as error:
-                self._session.stats.last_error = str(error)
-                raise
 
     def _delay(self, error: Unavailable, lasted: float) -> float:
         if isinstance(error, TakenOver):

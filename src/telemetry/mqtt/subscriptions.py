@@ -25,7 +25,6 @@ class Subscriptions:
 
     Args:
         filters: topic filters to subscribe to; the broker must grant each. None only takes what it holds.
-        max_qos: the highest QoS at which messages may come.
         counters: topic filters of what the broker says that it dropped; it may refuse them.
         stale: topic filters of former times, to be ended.
         stats: where it is noted that the broker has confirmed all this.
@@ -35,7 +34,6 @@ class Subscriptions:
         self,
         settings: MqttSettings,
         filters: Sequence[str],
-        max_qos: QoS,
         counters: Sequence[str],
         stale: Sequence[str],
         stats: SessionStats,
@@ -43,7 +41,8 @@ class Subscriptions:
         self._address = f"{settings.host}:{settings.port}"
         self._client_id = settings.client_id
         self._filters = tuple(filters)
-        self._subscribe = subscribe_packet(self._filters, max_qos).write() if self._filters else b""
+        self._qos = settings.qos
+        self._subscribe = subscribe_packet(self._filters, QoS(settings.qos)).write() if self._filters else b""
         self._unsubscribe = unsubscribe_packet(stale).write() if stale else b""
         self._watch = Watch(counters, self._address)
         self._stats = stats
@@ -85,6 +84,13 @@ class Subscriptions:
             raise violation(f"SUBACK for {packet.packet_id}, and no SUBSCRIBE of ours waits for it")
         if fault := unsubscribed(packet.reason_codes, self._filters, self._address):
             raise fault
+        if any(code.value < self._qos for code in packet.reason_codes):
+            log.warning(
+                "mqtt_qos_reduced",
+                detail="The broker grants us QoS 1 and not the QoS 2 of mqtt.qos.",
+                broker=self._address,
+                client_id=self._client_id,
+            )
         return True
 
     def ended(self, packet: UnsubAckPacket, ready: bool) -> None:

@@ -5,6 +5,7 @@ may also be given as `…_FILE`, a path whose content is the value, which is how
 """
 
 from telemetry.settings.loading import load_settings, settings_path
+from telemetry.settings.model import PREFIX, Settings
 from telemetry.settings.sections import (
     ApiSettings,
     DatabaseSettings,
@@ -14,8 +15,7 @@ from telemetry.settings.sections import (
     SpoolSettings,
     TlsSettings,
 )
-from telemetry.settings.units import format_duration, parse_duration
-from telemetry.settings.whole import PREFIX, Settings
+from telemetry.settings.types import format_duration, parse_duration
 
 __all__ = [
     "PREFIX",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,22 @@ from pydantic_settings import (
 )
 
 from telemetry.errors import ConfigurationError
-from telemetry.settings.whole import PREFIX, Settings
+from telemetry.settings.model import PREFIX, Settings
 
 SEARCHED = (Path("config/telemetry.yaml"), Path("/etc/telemetry/telemetry.yaml"))
 """Where the settings file is looked for when neither `--config` nor `TELEMETRY_CONFIG` names one."""
+
+_INJECTED = re.compile(
+    r"""(?x) TELEMETRY (_[A-Z0-9]+)*? (
+      _SERVICE_HOST=.* | _SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+      # Kubernetes
+    | _PORT(_[0-9]+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*         # Kubernetes and links of Docker
+    | _PORT_[0-9]+_(TCP|UDP|SCTP)_(ADDR|PORT|PROTO)=.*
+    | _NAME=/.*/.* | _ENV_.*                                     # links of Docker
+    )""",
+    re.DOTALL,
+)
+"""What is put into our environment for a Service, or for a linked container, whose name begins with `telemetry`. The
+value counts as well: `TELEMETRY_API_PORT=8001` is a misspelt setting."""
 
 
 def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -77,6 +90,8 @@ def _variables() -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for variable, value in sorted(os.environ.items()):
         if not variable.startswith(PREFIX) or variable == f"{PREFIX}CONFIG" or variable.startswith(f"{PREFIX}TEST_"):
+            continue
+        if "__" not in variable and _INJECTED.fullmatch(f"{variable}={value}"):
             continue
         name = variable
         if name.endswith("_FILE") and not _is_setting(name):

@@ -15,7 +15,7 @@ from pydantic import (
     field_validator,
 )
 
-from telemetry.settings.units import Duration, Port, Size, allowed, parse_duration
+from telemetry.settings.types import Duration, Port, Size, allowed, parse_duration, quantity
 
 
 class Section(BaseModel):
@@ -33,7 +33,7 @@ class DatabaseSettings(Section):
         description="auto takes TimescaleDB where the server offers it; decided once, by the first migration",
     )
     pool_size: int = Field(8, ge=1, le=200, description="Connections that one process of the API opens at the most")
-    connect_timeout: Duration = Field("10s", description="How long a connection attempt may take")  # type: ignore[assignment]
+    connect_timeout: Duration = quantity("10s", "How long a connection attempt may take")
     migrations: list[Path] = Field([], description="Further folders with numbered migrations, for domains of one's own")
     reader_password: SecretStr | None = Field(
         None,
@@ -81,11 +81,12 @@ class MqttSettings(Section):
     topic_root: Annotated[
         str, allowed(r"[^+#\x00]+", "a topic is needed, e.g. city/v1, without the wildcards + and # and without NUL")
     ] = Field("city/v1", description="Topics are {topic_root}/{domain}/{device_id}")
-    keep_alive: Duration = Field("15s", description="The broker declares us gone after 1.5 times this silence")  # type: ignore[assignment]
+    keep_alive: Duration = quantity("15s", "The broker declares us gone after 1.5 times this silence")
+    qos: int = Field(1, description="Highest QoS at which messages may come: 1, or 2 with its full handshake")
     receive_maximum: int = Field(
         20_000, ge=20, le=65_535, description="Messages in flight that the broker may hold unacknowledged"
     )
-    session_expiry: Duration = Field("7d", description="How long the broker keeps our messages while we are away")  # type: ignore[assignment]
+    session_expiry: Duration = quantity("7d", "How long the broker keeps our messages while we are away")
     dropped_counters: list[
         Annotated[str, allowed(r"\$SYS/[^#\x00]+", "a topic below $SYS/ is needed; + may be in it, # may not")]
     ] = Field(
@@ -99,6 +100,13 @@ class MqttSettings(Section):
     def _is_watched(cls, value: Any) -> Any:
         if parse_duration(value) in (0, timedelta(0)):
             raise ValueError("0 would switch it off, and nobody would notice a dead connection; write e.g. 15s")
+        return value
+
+    @field_validator("qos")
+    @classmethod
+    def _is_kept_for_us(cls, value: int) -> int:
+        if value not in (1, 2):
+            raise ValueError("1 or 2 is allowed; at 0 the broker keeps nothing for us while we are away")
         return value
 
     @field_validator("topic_root")
@@ -121,14 +129,14 @@ class IngestSettings(Section):
         "quarantine", description="What several workers do with messages of topics that name no domain"
     )
     batch_rows: int = Field(5_000, ge=1, le=60_000, description="A batch is closed at this many messages")
-    batch_bytes: Size = Field("4MiB", description="… or at this many bytes of payloads and topics")  # type: ignore[assignment]
-    batch_age: Duration = Field("100ms", description="… or at this age of its first message, whichever comes first")  # type: ignore[assignment]
-    max_payload_bytes: Size = Field("1MiB", description="A larger payload is quarantined as oversize")  # type: ignore[assignment]
+    batch_bytes: Size = quantity("4MiB", "… or at this many bytes of payloads and topics")
+    batch_age: Duration = quantity("100ms", "… or at this age of its first message, whichever comes first")
+    max_payload_bytes: Size = quantity("1MiB", "A larger payload is quarantined as oversize")
     max_array_elements: int = Field(
         10_000, ge=1, le=100_000, description="An array with more readings is quarantined as oversize"
     )
-    max_lateness: Duration = Field("7d", description="Older readings are quarantined as clock_past")  # type: ignore[assignment]
-    max_future: Duration = Field("5m", description="Readings further ahead are quarantined as clock_future")  # type: ignore[assignment]
+    max_lateness: Duration = quantity("7d", "Older readings are quarantined as clock_past")
+    max_future: Duration = quantity("5m", "Readings further ahead are quarantined as clock_future")
     unknown_devices: Literal["auto", "quarantine"] = Field(
         "auto",
         description="auto registers a device on first sight; quarantine keeps its messages as unknown_device",
@@ -146,8 +154,8 @@ class SpoolSettings(Section):
     directory: Path | None = Field(
         None, description="Directory of the spool, one file for each client id; none = no spool"
     )
-    after: Duration = Field("30s", description="How long the database may be away before messages go to the spool")  # type: ignore[assignment]
-    quota: Size = Field("1GiB", description="Bytes that the file of one client id may have")  # type: ignore[assignment]
+    after: Duration = quantity("30s", "How long the database may be away before messages go to the spool")
+    quota: Size = quantity("1GiB", "Bytes that the file of one client id may have")
 
 
 class ApiSettings(Section):
@@ -169,10 +177,8 @@ class ApiSettings(Section):
     max_page: int = Field(
         10_000, ge=1, le=100_000, description="Rows that one page of readings, devices or quarantine may have"
     )
-    statement_timeout: Duration = Field("30s", description="A query that runs longer is ended with 503")  # type: ignore[assignment]
-    stream_timeout: Duration = Field(
-        "15m", description="A streamed answer that its client has not taken by then is broken off"
-    )  # type: ignore[assignment]
+    statement_timeout: Duration = quantity("30s", "A query that runs longer is ended with 503")
+    stream_timeout: Duration = quantity("15m", "A streamed answer that its client has not taken by then is broken off")
     max_concurrent_per_client: int = Field(
         6, ge=1, description="Questions of one client address that run at a time; more wait shortly, then get 429"
     )
@@ -184,10 +190,10 @@ class ApiSettings(Section):
 class MaintainSettings(Section):
     """Upkeep: partitions ahead, roll-ups after late data, retention."""
 
-    interval: Duration = Field("15s", description="Pause between two rounds of upkeep")  # type: ignore[assignment]
-    closes_after: Duration = Field(
-        "1m", description="Time after its end at which a quarter of an hour is closed; what is later is a change"
-    )  # type: ignore[assignment]
+    interval: Duration = quantity("15s", "Pause between two rounds of upkeep")
+    closes_after: Duration = quantity(
+        "1m", "Time after its end at which a quarter of an hour is closed; what is later is a change"
+    )
     partitions_ahead: int = Field(
         3, ge=1, le=60, description="Days for which partitions exist in advance (postgres engine)"
     )
@@ -196,11 +202,9 @@ class MaintainSettings(Section):
 class RetentionSettings(Section):
     """How long things are kept."""
 
-    readings: Duration = Field("1825d", description="Raw readings; roll-ups stay for ever")  # type: ignore[assignment]
-    quarantine: Duration = Field("90d", description="Quarantined messages")  # type: ignore[assignment]
-    columnstore_after: Duration = Field(
-        "8d", description="Age at which chunks move to the columnstore (timescaledb engine)"
-    )  # type: ignore[assignment]
+    readings: Duration = quantity("1825d", "Raw readings; roll-ups stay for ever")
+    quarantine: Duration = quantity("90d", "Quarantined messages")
+    columnstore_after: Duration = quantity("8d", "Age at which chunks move to the columnstore (timescaledb engine)")
 
 
 class DomainSettings(Section):

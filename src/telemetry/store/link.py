@@ -11,7 +11,7 @@ from typing import TypeVar
 import asyncpg
 import structlog
 
-from telemetry.errors import ConfigurationError, TelemetryError, Unavailable
+from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
 from telemetry.store.failures import Failure, classify
 from telemetry.store.pool import close, connect
@@ -25,6 +25,7 @@ ANSWER_WITHIN_S = 60.0
 """A network that swallows everything ends no connection: a server that says nothing for so long, be it to a BEGIN, a
 COMMIT or a ROLLBACK, is given up, and the work is repeated over a new connection."""
 
+_REFUSALS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
 _WARN_EVERY_S = 60.0
@@ -67,7 +68,8 @@ class Link:
         The work must bear repetition: it may have been done in part, or in full with its answer lost.
 
         Raises:
-            ConfigurationError: an error that no patience cures.
+            ConfigurationError: the database refuses the work, and no patience cures it.
+            Exception: what else the work raises, as it is.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -134,9 +136,10 @@ class Link:
     def _note(self, error: Exception) -> None:
         # Under a connection that we cut ourselves, asyncpg may fail with anything.
         if not self._is_cut and (isinstance(error, ConfigurationError) or classify(error) is not Failure.RETRY):
-            if isinstance(error, TelemetryError):
-                raise error
-            raise ConfigurationError(f"the database refuses what {self._purpose} asks of it: {error}") from error
+            if isinstance(error, _REFUSALS):
+                raise ConfigurationError(f"the database refuses what {self._purpose} asks of it: {error}") from error
+            # An error of ours says all that is to be said; with any other one the trace is what is wanted.
+            raise error
         now = time.monotonic()
         self._down_since = self._down_since or now
         if now >= self._next_warning:

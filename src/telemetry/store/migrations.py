@@ -14,7 +14,6 @@ from pathlib import Path
 
 from telemetry.errors import MigrationError
 
-ENGINES = ("postgres", "timescaledb")
 NO_TRANSACTION = "-- no transaction"
 
 _NAME = re.compile(r"(?P<version>\d{4}_[a-z0-9_]+)(?:\.(?P<engine>postgres|timescaledb))?\.sql")

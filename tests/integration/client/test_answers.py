@@ -31,7 +31,7 @@ from telemetry.client import (
     readings,
     series,
 )
-from telemetry.client.words import Format
+from telemetry.client.parameters import Format
 from telemetry.settings import Settings
 from telemetry.upkeep.rounds import run_once
 from tests.integration.api.conftest import DEVICES

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import asyncpg
-from mqtt5 import PublishPacket, QoS
+from mqtt5 import PublishPacket
 
 from telemetry.domains import Registry
 from telemetry.ingest.clocks import Clocks
@@ -70,7 +70,7 @@ class Process:
         self, settings: Settings, registry: Registry, broker: Broker, written: Callable[[Batch], Awaitable[None]]
     ) -> None:
         self._broker = broker
-        self.session = Session(settings.mqtt, [f"{settings.mqtt.topic_root}/#"], QoS.EXACTLY_ONCE)
+        self.session = Session(settings.mqtt.model_copy(update={"qos": 2}), [f"{settings.mqtt.topic_root}/#"])
         self.settled: list[tuple[int, int]] = []
         self.numbers: dict[int, Message] = {}
         self.paused = False

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import aiomqtt
 import mqtt5
-from mqtt5 import Packet, PublishPacket, QoS
+from mqtt5 import Packet, PublishPacket
 
 from telemetry.demo.mosquitto import LocalMosquitto
 from telemetry.mqtt.oversize import Message
@@ -35,10 +35,10 @@ async def until(condition: Callable[[], bool], within_s: float = PATIENCE_S) -> 
 class Listener:
     """A running subscriber, and all that it delivered."""
 
-    def __init__(self, settings: MqttSettings, root: str, *, settle: bool = False, qos: QoS | None = None) -> None:
+    def __init__(self, settings: MqttSettings, root: str, *, settle: bool = False) -> None:
         self.messages: list[PublishPacket] = []
         self.reads: list[range] = []
-        self.subscriber = Subscriber(settings, [f"{root}/#"], self._take, max_qos=qos or QoS.AT_LEAST_ONCE)
+        self.subscriber = Subscriber(settings, [f"{root}/#"], self._take)
         self.task = asyncio.create_task(self.subscriber.run())
         self._settle = settle
 
@@ -83,11 +83,9 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(
-    settings: MqttSettings, root: str, *, settle: bool = False, qos: QoS | None = None
-) -> AsyncIterator[Listener]:
+async def listening(settings: MqttSettings, root: str, *, settle: bool = False) -> AsyncIterator[Listener]:
     """A connected listener, closed in order unless the test has ended it."""
-    listener = Listener(settings, root, settle=settle, qos=qos)
+    listener = Listener(settings, root, settle=settle)
     try:
         await listener.connected()
         yield listener

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.benchmarks.load import GAP, IN_FLIGHT, PACKET_IDS, RING, Load, ring
+from tests.benchmarks.load import GAP, RING, Load, ring
+from tests.support.packets import IN_FLIGHT, PACKET_IDS
 
 STAMP = b"2026-11-25T06:00:00.123456Z"
 LOAD = Load(port=1883, root="bench", messages=1_000, devices=120, domains=("lighting", "waste"))

@@ -33,8 +33,8 @@ from telemetry.client import (
     series,
 )
 from telemetry.client.errors import refusal
-from telemetry.client.exchange import Answer, Request, Send, Wait, begun, patient
-from telemetry.client.words import parameters
+from telemetry.client.exchange import Answer, Request, Send, Wait, flow_of, with_retries
+from telemetry.client.parameters import parameters
 from telemetry.errors import TelemetryError
 
 VERSION = Answer(200, {}, b'{"data": {"name": "urban-telemetry", "version": "9", "more": 1}, "meta": {}}')
@@ -55,7 +55,7 @@ def told(
     what was sent.
     """
     now, pauses, sent = 0.0, [], []
-    steps = patient(question.flow(), retry, lambda: now)
+    steps = with_retries(question.flow(), retry, lambda: now)
     left = iter(answers)
     answer = None
     try:
@@ -269,7 +269,7 @@ FIRST = datetime.min.replace(tzinfo=ZoneInfo("Asia/Tokyo"))
         (lambda: series("lighting", "power_w", start=FIRST), "start: 0001.* in no year of UTC"),
         (lambda: series("lighting", "power_w", device=b"lamp-1"), "device: b'lamp-1' is not allowed"),  # type: ignore[arg-type]
         (lambda: series("lighting", "power_w", device=[None]), "device: None is not allowed"),  # type: ignore[list-item]
-        (lambda: begun(readings("lighting")), "question: a ReadingsQuestion cannot be asked at once"),  # type: ignore[arg-type]
+        (lambda: flow_of(readings("lighting")), "question: a ReadingsQuestion cannot be asked at once"),  # type: ignore[arg-type]
         (lambda: questions.download({}, "a.csv"), "question: a dict is none that has a file"),  # type: ignore[arg-type]
         (lambda: questions.download(series("lighting", "power_w"), "", "csv"), "path: '' names no file"),
     ],

@@ -15,7 +15,7 @@ from telemetry import errors
 from telemetry.api.app import create_app
 from telemetry.api.devices import DeviceBody
 from telemetry.api.negotiation import Format
-from telemetry.client import AsyncClient, Client, Question, Registration, questions, words
+from telemetry.client import AsyncClient, Client, Question, Registration, parameters, questions
 from telemetry.client.transport import CONCURRENCY
 from telemetry.domains import Kind, load_domains
 from telemetry.query.aggregates import Combine, available
@@ -68,15 +68,15 @@ def test_words_are_those_of_the_service() -> None:
     every = {
         name for domain in load_domains().values() for metric in domain.metrics.values() for name in available(metric)
     }
-    assert set(get_args(words.Aggregate)) == every
+    assert set(get_args(parameters.Aggregate)) == every
     pairs: list[tuple[Any, Any]] = [
-        (words.By, By),
-        (words.Combine, Combine),
-        (words.Fill, Fill),
-        (words.Reset, Reset),
-        (words.Kind, Kind),
-        (words.Format, Format),
-        (words.Reason, errors.Reason),
+        (parameters.By, By),
+        (parameters.Combine, Combine),
+        (parameters.Fill, Fill),
+        (parameters.Reset, Reset),
+        (parameters.Kind, Kind),
+        (parameters.Format, Format),
+        (parameters.Reason, errors.Reason),
     ]
     for literal, enum in pairs:
         assert set(get_args(literal)) == set(enum), enum

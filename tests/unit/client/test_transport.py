@@ -71,6 +71,83 @@ async def test_answer_that_breaks_off_is_an_error_and_leaves_no_file(tmp_path: P
 
 
 @pytest.mark.asyncio
+async def test_downloads_to_one_path_at_a_time_are_each_whole(tmp_path: Path) -> None:
+    path = tmp_path / "power.csv"
+    question = series("lighting", "power_w")
+    begun, released = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        body = b"long\n" * 40_000 if b"slow" in asked else b"short\n"
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+        writer.write(body[: len(body) // 2])
+        await writer.drain()
+        if b"slow" in asked:
+            begun.set()
+            await released.wait()
+        writer.write(body[len(body) // 2 :])
+        writer.close()
+
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", port := free_port()),
+        AsyncClient(f"http://127.0.0.1:{port}/slow") as slow,
+        AsyncClient(f"http://127.0.0.1:{port}") as quick,
+    ):
+        running = asyncio.create_task(slow.download(question, path))
+        await begun.wait()
+        while not any(part.stat().st_size for part in tmp_path.iterdir()):
+            await asyncio.sleep(0.01)
+        first = await quick.download(question, path)
+        assert (first.size, path.read_bytes()) == (6, b"short\n")
+        released.set()
+        assert ((await running).size, path.read_bytes()) == (200_000, b"long\n" * 40_000)
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.asyncio
+async def test_downloaded_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (ordinary := tmp_path / "ordinary").touch()
+    name = "n" * 251 + ".csv"  # as long as a name may be
+    async with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx") as (url, _), AsyncClient(url) as client:
+        done = await client.download(series("lighting", "power_w"), tmp_path / name)
+    assert done.path.stat().st_mode == ordinary.stat().st_mode
+
+
+@pytest.mark.asyncio
+async def test_download_that_is_cancelled_leaves_no_file(tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(BEGINNING)
+        begun.set()
+        await reader.read()
+        writer.close()
+
+    async with (
+        await asyncio.start_server(answer, "127.0.0.1", port := free_port()),
+        AsyncClient(f"http://127.0.0.1:{port}") as client,
+    ):
+        running = asyncio.create_task(client.download(series("lighting", "power_w"), tmp_path / "power.csv"))
+        await begun.wait()
+        assert [*tmp_path.iterdir()]
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert not [*tmp_path.iterdir()]
+
+
+def test_download_into_what_is_no_folder_is_the_error_of_the_system(tmp_path: Path) -> None:
+    (taken := tmp_path / "folder.csv").mkdir()
+    with Client(f"http://127.0.0.1:{free_port()}") as client:
+        with pytest.raises(FileNotFoundError):
+            client.download(series("lighting", "power_w"), tmp_path / "nowhere" / "power.csv")
+        with pytest.raises(NoAnswer):
+            client.download(series("lighting", "power_w"), taken)
+    assert [*tmp_path.iterdir()] == [taken]
+
+
+@pytest.mark.asyncio
 async def test_service_that_is_away_or_silent_is_an_error() -> None:
     with Client(f"http://127.0.0.1:{free_port()}/") as client, pytest.raises(NoAnswer, match="domains: "):
         client.domains()

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 
 from telemetry.ingest import exposition
-from telemetry.ingest.exposition import Page, told
+from telemetry.ingest.exposition import Page, answer_supervisor
 from telemetry.ingest.metrics import Metrics
 from telemetry.mqtt.stats import SessionStats
 
@@ -59,7 +59,7 @@ def test_page_shows_every_session_under_its_name() -> None:
 def test_page_of_other_processes_is_one_page() -> None:
     shown = page(a=1)
     (mine, its), (mine2, its2) = Pipe(), Pipe()
-    with told(page(b=2, c=3), its), told(page(d=4), its2):
+    with answer_supervisor(page(b=2, c=3), its), answer_supervisor(page(d=4), its2):
         shown.add_process("1", mine)
         shown.add_process("2", mine2)
         assert samples(shown) == {"a": 1, "b": 2, "c": 3, "d": 4}
@@ -81,7 +81,7 @@ def test_process_that_does_not_answer_in_time_is_left_out(monkeypatch: pytest.Mo
     assert not its.poll(), "it is not asked again while it owes an answer"
     its.send_bytes(b"# TYPE late counter\nlate_total 1\n")  # the answer to a question of long ago
     await_answers()
-    with told(page(b=2), its):
+    with answer_supervisor(page(b=2), its):
         assert samples(shown, "late_total") == {}
         assert samples(shown) == {"a": 1, "b": 2}
         mine.close()
@@ -111,7 +111,7 @@ def test_processes_are_asked_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -
     for number, (mine, _) in enumerate(pipes):
         shown.add_process(str(number), mine)
     os.write(pipes[0][1].fileno(), b"\0\0\1\0half of it")
-    with told(page(b=2), pipes[-1][1]):
+    with answer_supervisor(page(b=2), pipes[-1][1]):
         deadline = time.monotonic() + PATIENCE_S
         while samples(shown) != {"a": 1, "b": 2}:
             # Where the machine is busy, an answer may be too late; it is shown the next time.
@@ -142,7 +142,7 @@ def test_page_that_cannot_be_made_once_is_made_the_next_time() -> None:
     child, shown = Page(), page(a=1)
     child.add("b", fickle)
     (mine, its), (nonsense, other) = Pipe(), Pipe()
-    with told(child, its), capture_logs() as said:
+    with answer_supervisor(child, its), capture_logs() as said:
         shown.add_process("1", mine)
         shown.add_process("2", nonsense)
         other.send_bytes(b"\xff")

@@ -51,7 +51,7 @@ class FarSide:
         filters: Sequence[str] = FILTERS,
         counters: Sequence[str] = (),
     ) -> None:
-        self.session = Session(configured or settings(), filters, Q2, counters=counters)
+        self.session = Session(configured or settings(qos=2), filters, counters=counters)
         self.now = 1000.0
         self.epoch = 0
         self._wire = b""

@@ -7,13 +7,13 @@ from mqtt5 import ConnAckPacket, SubAckPacket, SubAckReasonCode, UnsubAckPacket,
 
 from telemetry.errors import Unavailable
 from telemetry.mqtt.session import Session, State
-from tests.unit.mqtt.far_side import FILTERS, Q1, FarSide, ended, publish, settings
+from tests.unit.mqtt.far_side import FILTERS, FarSide, ended, publish, settings
 
 
 def side(*filters: str, stale: tuple[str, ...]) -> FarSide:
     """A session that wants these subscriptions and may have those, with CONNACK received."""
     far = FarSide()
-    far.session = Session(settings(), filters, Q1, stale=stale)
+    far.session = Session(settings(), filters, stale=stale)
     far.open()
     far.said()
     far.receive(ConnAckPacket(session_present=True).write())

@@ -27,6 +27,7 @@ from mqtt5 import (
     UnsubAckReasonCode,
     UnsubscribePacket,
 )
+from structlog.testing import capture_logs
 
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.mqtt.faults import ProtocolError, TakenOver
@@ -237,6 +238,24 @@ def test_filter_granted_below_qos_1_is_refused_by_us() -> None:
     side.connect(granted=SubAckReasonCode.GRANTED_QOS_AT_MOST_ONCE)
     assert "at least QoS 1 is needed" in ended(side)
     assert not side.session.stats.connected
+
+
+def test_filter_granted_at_qos_1_instead_of_2_is_taken_and_told() -> None:
+    """Section 3.8.4: the Server might grant a lower Maximum QoS than the subscriber requested."""
+    side = FarSide(settings(qos=2))
+    with capture_logs() as said:
+        side.connect(granted=SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE)
+    assert side.session.stats.connected
+    assert [each["event"] for each in said if each["log_level"] == "warning"] == ["mqtt_qos_reduced"]
+
+
+def test_subscribe_names_the_qos_of_the_settings() -> None:
+    for qos in (1, 2):
+        with capture_logs() as said:
+            _, subscribe = FarSide(settings(qos=qos)).connect(granted=SubAckReasonCode(qos))
+        assert isinstance(subscribe, SubscribePacket)
+        assert [wanted.max_qos.value for wanted in subscribe.topic_filters] == [qos]
+        assert "mqtt_qos_reduced" not in {each["event"] for each in said}
 
 
 def test_messages_may_come_before_suback() -> None:

@@ -62,6 +62,11 @@ def allowed(pattern: str, sentence: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def quantity(default: str, description: str) -> Any:
+    """A duration or a size whose default is written as people write it; it is read like any other value."""
+    return Field(default, description=description)
+
+
 Duration = Annotated[
     timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration), AfterValidator(_longer_than_nothing)
 ]

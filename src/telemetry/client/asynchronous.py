@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from telemetry.client import questions
 from telemetry.client.devices import Device
-from telemetry.client.exchange import Answer, Flow, Question, Request, Retry, Send, Wait, begun, patient
+from telemetry.client.exchange import Answer, Flow, Question, Request, Retry, Send, Wait, flow_of, with_retries
 from telemetry.client.latest import Latest
 from telemetry.client.pages import AnyPage, Paged
 from telemetry.client.quarantine import Refused
@@ -21,13 +21,13 @@ from telemetry.client.transport import (
     CONCURRENCY,
     DEFAULT_TIMEOUT_S,
     NEVER,
-    answered,
+    checked_concurrency,
     httpx,
     named_after,
     options,
-    translated,
-    turns,
-    words,
+    stream_arguments,
+    to_answer,
+    translating_errors,
 )
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._retry = retry or NEVER
-        self._turns = asyncio.Semaphore(turns(concurrency))
+        self._slots = asyncio.Semaphore(checked_concurrency(concurrency))
         self._http = httpx.AsyncClient(**options(url, timeout, headers, verify), transport=transport)
 
     async def __aenter__(self) -> AsyncClient:
@@ -146,13 +146,13 @@ class AsyncClient:
         Raises:
             ClientError: there is none; see `telemetry.client.errors`.
         """
-        flow = begun(question)
-        turn = self._turns if question.is_bounded else nullcontext()
-        async with turn:
+        flow = flow_of(question)
+        slot = self._slots if question.is_bounded else nullcontext()
+        async with slot:
             return await self._answer(flow)
 
     async def _answer(self, flow: Flow[T]) -> T:
-        with closing(patient(flow, self._retry)) as steps:
+        with closing(with_retries(flow, self._retry)) as steps:
             answer: Answer | None = None
             while True:
                 try:
@@ -166,13 +166,13 @@ class AsyncClient:
         if isinstance(step, Wait):
             await asyncio.sleep(step.seconds)
             return None
-        with translated(step.request):
-            async with self._http.stream(**words(step.request)) as response:
+        with translating_errors(step.request):
+            async with self._http.stream(**stream_arguments(step.request)) as response:
                 if step.sink is None or not response.is_success:
-                    return answered(response, await response.aread())
+                    return to_answer(response, await response.aread())
                 async for chunk in response.aiter_bytes(CHUNK):
                     await asyncio.to_thread(step.sink.write, chunk)
-                return answered(response, b"")
+                return to_answer(response, b"")
 
     domains = _asked(questions.domains)
     series = _asked(questions.series)

@@ -1,4 +1,4 @@
-"""The words of questions: which there are, and how they are written into a URL."""
+"""The parameters of questions: which there are, and how they are written into a URL."""
 
 from __future__ import annotations
 
