@@ -165,8 +165,6 @@ def ingest(
         int | None,
         typer.Option(help="Processes that share the messages out (ingest.workers); see ingest.share for how"),
     ] = None,
-    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
-    report_to: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Take readings in from the broker until told to stop.
 
@@ -176,21 +174,32 @@ def ingest(
     """
     from telemetry.ingest import service, supervisor
 
-    if worker is not None:
-        _given.overrides = yaml.safe_load(sys.stdin.buffer)
     settings = _settings(ingest__workers=workers)
     service.collect_garbage_rarely()
-    if worker is not None:
-        pipe = None if report_to is None else Connection(report_to)
-        _run(lambda stop: service.run(settings, stop, worker, pipe))
-    elif settings.ingest.workers > 1:
+    if settings.ingest.workers > 1:
         config = ["--config", str(_given.config)] if _given.config is not None else []
-        arguments = [*config, "ingest", "--workers", str(settings.ingest.workers)]
+        arguments = [*config, "ingest-worker", "--workers", str(settings.ingest.workers)]
         # Not as arguments: everybody on the machine can read those, and there may be a password among them.
         overrides = yaml.safe_dump(_given.overrides).encode()
         _run(lambda stop: supervisor.run(settings, arguments, overrides, stop))
     else:
         _run(lambda stop: service.run(settings, stop))
+
+
+@app.command(hidden=True)
+def ingest_worker(
+    number: Annotated[int, typer.Option(help="Which of the workers it is, from 1")],
+    workers: Annotated[int, typer.Option(help="How many there are")],
+    report_to: Annotated[int, typer.Option(help="File descriptor of the supervisor's pipe")],
+) -> None:
+    """One of the processes of `ingest --workers N`, which starts it and writes the overrides to its standard input."""
+    from telemetry.ingest import service
+
+    _given.overrides = yaml.safe_load(sys.stdin.buffer)
+    settings = _settings(ingest__workers=workers)
+    service.collect_garbage_rarely()
+    pipe = Connection(report_to)
+    _run(lambda stop: service.run(settings, stop, number, pipe))
 
 
 @app.command()

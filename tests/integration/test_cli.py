@@ -189,6 +189,13 @@ def test_ingest_whose_metrics_have_no_port_ends_with_one_sentence(environment: d
 
 
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_misspelt_number_of_workers_is_refused_with_a_suggestion(environment: dict[str, str]) -> None:
+    done = telemetry({**environment, "COLUMNS": "200"}, "ingest", "--worker", "3")
+    assert done.returncode == 2
+    assert "No such option: --worker (Possible options: --workers)" in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 def test_command_whose_parent_has_ended_already_does_nothing(environment: dict[str, str]) -> None:
     ours = telemetry(environment, f"--parent={os.getpid()}", "config", "show")
     assert (ours.returncode, ours.stdout != "") == (0, True)

@@ -103,7 +103,7 @@ class _Supervisor:
         with its:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "telemetry", f"--parent={os.getpid()}", *self._arguments),
-                *("--worker", str(number), "--report-to", str(its.fileno())),
+                *("--number", str(number), "--report-to", str(its.fileno())),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=[its.fileno()],
                 # Ctrl-C reaches the supervisor alone, which tells the workers.

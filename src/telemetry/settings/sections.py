@@ -17,6 +17,11 @@ from pydantic import (
 
 from telemetry.settings.units import Duration, Port, Size, allowed, parse_duration
 
+_LONGEST_KEEP_ALIVE = timedelta(seconds=65_535)
+_SHORTEST_EXPIRY = timedelta(hours=1)
+"""Of a session: a restart of the machine, or a failed update and its return, takes less."""
+_LONGEST_FUTURE = timedelta(days=1)
+
 
 class Section(BaseModel):
     """Part of the settings; an unknown key is an error, because a misspelt setting must not be silently ignored."""
@@ -79,7 +84,12 @@ class MqttSettings(Section):
         description="Group of the shared subscription where ingest.share is broker; none = the client_id",
     )
     topic_root: Annotated[
-        str, allowed(r"[^+#\x00]+", "a topic is needed, e.g. city/v1, without the wildcards + and # and without NUL")
+        str,
+        # Below $ are the broker's own topics, which wildcards pass over, and shared subscriptions.
+        allowed(
+            r"[^$+#\x00][^+#\x00]*",
+            "a topic is needed, e.g. city/v1, without the wildcards + and #, without NUL, and not beginning with $",
+        ),
     ] = Field("city/v1", description="Topics are {topic_root}/{domain}/{device_id}")
     keep_alive: Duration = Field("15s", description="The broker declares us gone after 1.5 times this silence")  # type: ignore[assignment]
     receive_maximum: int = Field(
@@ -99,6 +109,23 @@ class MqttSettings(Section):
     def _is_watched(cls, value: Any) -> Any:
         if parse_duration(value) in (0, timedelta(0)):
             raise ValueError("0 would switch it off, and nobody would notice a dead connection; write e.g. 15s")
+        return value
+
+    @field_validator("keep_alive")
+    @classmethod
+    def _can_be_said(cls, value: timedelta) -> timedelta:
+        if value > _LONGEST_KEEP_ALIVE:
+            raise ValueError("MQTT knows none above 65535s (18h 12m 15s); write e.g. 15s")
+        return value
+
+    @field_validator("session_expiry")
+    @classmethod
+    def _outlasts_a_restart(cls, value: timedelta) -> timedelta:
+        if value < _SHORTEST_EXPIRY:
+            raise ValueError(
+                "at least 1h is needed: whatever is published while ingest is away is lost when the session expires, "
+                "so it must outlast every outage; write e.g. 7d"
+            )
         return value
 
     @field_validator("topic_root")
@@ -138,6 +165,16 @@ class IngestSettings(Section):
     )
     metrics_host: str = Field("127.0.0.1", description="Address on which ingest shows its metrics")
     metrics_port: int = Field(9464, ge=0, le=65535, description="Port of /metrics of ingest; 0 = none")
+
+    @field_validator("max_future")
+    @classmethod
+    def _is_a_wrong_clock(cls, value: timedelta) -> timedelta:
+        if value > _LONGEST_FUTURE:
+            raise ValueError(
+                "at most 1d is possible: it is meant for clocks that are a little fast, and what they send from the "
+                "future is answered as the newest; write e.g. 5m"
+            )
+        return value
 
 
 class SpoolSettings(Section):
