@@ -21,8 +21,8 @@ from rich.table import Table
 
 from telemetry import __version__
 from telemetry.errors import ConfigurationError, TelemetryError
-from telemetry.logs import configure_logging
-from telemetry.settings import Settings, load_settings, parse_duration, settings_path
+from telemetry.logs import configure_logging, is_json, log_end
+from telemetry.settings import LoggingSettings, Settings, load_settings, parse_duration, settings_path
 
 app = typer.Typer(
     name="telemetry",
@@ -39,20 +39,40 @@ app.add_typer(config_app, name="config")
 
 @dataclass
 class _Given:
-    """What was given before the command."""
+    """What was given before the command, and what kind of command it is.
+
+    Attributes:
+        service: its name in the log where it runs until told to stop; what comes of its end otherwise goes with it.
+        logging: how it speaks; as by default until the settings are read.
+    """
 
     config: Path | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+    service: tuple[str, str] | None = None
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
 
 
 _given = _Given()
 
+_INGEST = "ingest", "Nothing more is acknowledged; what is not committed stays with the broker, or in the spool."
+_API = "api", "No question is answered until it runs again."
+_MAINTAIN = "maintain", "Partitions, roll-ups and retention stay as they are until it runs again."
+
 
 def main() -> None:
-    """Entry point; errors of ours become one sentence on standard error and exit code 1."""
+    """Entry point; errors of ours become one sentence on standard error and exit code 1.
+
+    Of a service whose log is JSON that is a line of the log, for whoever reads it expects nothing else there.
+    """
     try:
         app()
-    except TelemetryError as error:
+    except Exception as error:
+        if _given.service is not None and is_json(_given.logging):
+            configure_logging(_given.logging)  # the settings may have been what was wrong
+            log_end(*_given.service, error)
+            sys.exit(1)
+        if not isinstance(error, TelemetryError):
+            raise
         Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
         sys.exit(1)
 
@@ -113,6 +133,7 @@ def _override(text: str) -> tuple[str, Any]:
 def _settings(**flags: Any) -> Settings:
     given = {name.replace("__", "."): value for name, value in flags.items() if value is not None}
     settings = load_settings(_given.config, {**_given.overrides, **given})
+    _given.logging = settings.logging
     configure_logging(settings.logging)
     return settings
 
@@ -174,6 +195,7 @@ def ingest(
     """
     from telemetry.ingest import service, supervisor
 
+    _given.service = _INGEST
     settings = _settings(ingest__workers=workers)
     service.collect_garbage_rarely()
     if settings.ingest.workers > 1:
@@ -195,6 +217,7 @@ def ingest_worker(
     """One of the processes of `ingest --workers N`, which starts it and writes the overrides to its standard input."""
     from telemetry.ingest import service
 
+    _given.service = _INGEST
     _given.overrides = yaml.safe_load(sys.stdin.buffer)
     settings = _settings(ingest__workers=workers)
     service.collect_garbage_rarely()
@@ -210,6 +233,7 @@ def api(
     """Answer questions over HTTP until told to stop."""
     from telemetry.api import server
 
+    _given.service = _API
     uvloop.run(server.run(_settings(api__host=host, api__port=port)))
 
 
@@ -220,6 +244,7 @@ def maintain(
     """Keep the database in order: partitions ahead, roll-ups after late data, retention."""
     from telemetry.store import maintain as upkeep
 
+    _given.service = None if once else _MAINTAIN
     settings = _settings()
     if once:
         done = uvloop.run(upkeep.run_once(settings))
