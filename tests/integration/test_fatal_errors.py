@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,16 @@ def test_end_on_a_terminal_is_one_sentence(settings: Settings) -> None:
     said = os.read(terminal, 10_000).decode()
     os.close(terminal)
     assert said.strip() == "mqtt.prot: there is no such setting; `telemetry config show` lists them all"
+
+
+@pytest.mark.asyncio
+async def test_database_that_does_not_answer_is_told_once_with_the_limit(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/telemetry"
+        async with supervised(settings, database__url=url, database__connect_timeout="1s") as running:
+            await running.says("no answer within database.connect_timeout = 1s")
+            assert await running.end() == 0
+            lines = [json.loads(line) for line in running.said.splitlines()]
+    assert [line["error"].partition("/telemetry ")[2] for line in lines if line["event"] == "database_away"] == [
+        "cannot be reached: no answer within database.connect_timeout = 1s"
+    ]

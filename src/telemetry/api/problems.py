@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 
 from telemetry.errors import ConfigurationError, InvalidQuery, NotKept, TelemetryError, TooLarge, Unavailable
 from telemetry.query.instants import format_utc
-from telemetry.store.failures import Failure, classify
+from telemetry.store.failures import Failure, classify, in_words
 
 log = structlog.get_logger()
 
@@ -177,7 +177,7 @@ async def _database(request: Request, error: Exception) -> Response:
         isinstance(error, asyncpg.PostgresError) and classify(error) is not Failure.RETRY and not _refused(error)
     ):
         return await _unexpected(request, error)
-    log.warning("api_database_away", path=request.url.path, error=str(error) or type(error).__name__)
+    log.warning("api_database_away", path=request.url.path, error=in_words(error))
     return unavailable(
         "database-away", "the database cannot be reached now; the same request may succeed later"
     ).response(request, {"Retry-After": str(RETRY_AFTER_S)})
@@ -194,7 +194,7 @@ def unavailable(kind: str, detail: str) -> Problem:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     if not isinstance(error, BrokenStream):
-        log.error("api_error", path=request.url.path, error=str(error), exc_info=error)
+        log.error("api_error", path=request.url.path, error=in_words(error), exc_info=error)
     detail = "the service made a mistake; its log tells more"
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail).response(request)
 
