@@ -16,8 +16,8 @@ from telemetry.store.failures import in_words
         (asyncpg.InterfaceError(""), "InterfaceError"),
         (
             asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"),
-            "the server ended a statement before it was sent in full; see its statement_timeout (cannot switch to state "
-            "15; another operation (2) is in progress)",
+            "the server ended a statement before it was sent in full; see its statement_timeout (cannot switch to "
+            "state 15; another operation (2) is in progress)",
         ),
     ],
 )
