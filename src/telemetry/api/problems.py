@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
+UNKNOWN_MEMBER = "unknown_member"
+"""Of a body: the fault's context has `member` and `allowed`."""
 _BEGINNING = 200
 """Characters of a given value that an answer repeats at the most."""
 
@@ -132,16 +134,35 @@ async def _invalid_request(request: Request, error: Exception) -> Response:
         name, given = "body", None
     else:
         given = fault.get("input")
+    if fault["type"] == UNKNOWN_MEMBER:
+        name, given = fault["ctx"]["member"], fault["input"][fault["ctx"]["member"]]
     return invalid_parameter(name, given, fault["msg"], _allowed(fault)).response(request)
 
 
+_KINDS = {
+    "bool_parsing": ["true", "false"],
+    "int_parsing": ["a whole number"],
+    "int_parsing_size": ["a whole number"],
+    "int_type": ["a whole number"],
+    "int_from_float": ["a whole number"],
+    "float_parsing": ["a number"],
+    "float_type": ["a number"],
+    "finite_number": ["a finite number"],
+    "string_type": ["text"],
+    "model_attributes_type": ["a JSON object"],
+}
+
+
 def _allowed(fault: Mapping[str, Any]) -> list[str]:
-    """What the constraint of a fault says is allowed."""
-    if fault["type"] == "bool_parsing":
-        return ["true", "false"]
+    """What the kind of a fault, or its constraint, says is allowed."""
+    if fault["type"] in _KINDS:
+        return _KINDS[fault["type"]]
     context = fault.get("ctx", {})
     signs = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "pattern": "text like"}
-    return [f"{words} {context[name]}" for name, words in signs.items() if name in context]
+    if "allowed" in context:
+        return list(context["allowed"])
+    found = [f"{words} {context[name]}" for name, words in signs.items() if name in context]
+    return [*found, f"at most {context['max_length']} characters"] if "max_length" in context else found
 
 
 async def _http(request: Request, error: Exception) -> Response:
