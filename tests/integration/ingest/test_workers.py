@@ -68,6 +68,8 @@ async def test_three_workers_take_four_domains_and_strays(settings: Settings, co
         rows = await connection.fetch("SELECT DISTINCT worker FROM ledger ORDER BY worker")
         base = settings.mqtt.client_id
         assert [row["worker"] for row in rows] == names
+        await running.says("ingest_share_unfit")
+        assert running.said.count("ingest_share_unfit") == 1
         assert names[:3] == [f"{base}-energy", f"{base}-lighting", f"{base}-parking"]
         await asyncio.sleep(0.5)
         settled = await running.samples("telemetry_ingest_messages_total")
