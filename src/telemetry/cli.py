@@ -60,21 +60,21 @@ _MAINTAIN = "maintain", "Partitions, roll-ups and retention stay as they are unt
 
 
 def main() -> None:
-    """Entry point; errors of ours become one sentence on standard error and exit code 1.
-
-    Of a service whose log is JSON that is a line of the log, for whoever reads it expects nothing else there.
-    """
+    """Entry point; errors of ours become one sentence on standard error and exit code 1."""
     try:
         app()
-    except Exception as error:
-        if _given.service is not None and is_json(_given.logging):
-            configure_logging(_given.logging)  # the settings may have been what was wrong
-            log_end(*_given.service, error)
-            sys.exit(1)
-        if not isinstance(error, TelemetryError):
-            raise
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
+    except TelemetryError as error:
+        _tell(error)
         sys.exit(1)
+
+
+def _tell(error: TelemetryError) -> None:
+    """Says what has ended the command; of a service whose log is JSON, in a line of that log."""
+    if _given.service is not None and is_json(_given.logging):
+        configure_logging(_given.logging)  # the settings may have been what was wrong
+        log_end(*_given.service, error)
+    else:
+        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
 
 
 def _seconds(text: str) -> timedelta:

@@ -43,7 +43,7 @@ def configure_logging(settings: LoggingSettings) -> None:
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
 
 
-def log_end(service: str, consequence: str, error: Exception) -> None:
+def log_end(service: str, consequence: str, error: TelemetryError) -> None:
     """The last line of a service that an error has ended; its text is the one that a person would read on a terminal.
 
     Args:
@@ -52,9 +52,7 @@ def log_end(service: str, consequence: str, error: Exception) -> None:
     facts: dict[str, object] = {"consequence": consequence}
     if (state := _sqlstate(error)) is not None:
         facts["sqlstate"] = state
-    if not isinstance(error, TelemetryError):
-        facts["exc_info"] = error
-    structlog.get_logger().error(f"{service}_failed", detail=str(error) or type(error).__name__, **facts)
+    structlog.get_logger().error(f"{service}_failed", detail=str(error), **facts)
 
 
 def _sqlstate(error: BaseException | None) -> str | None:
