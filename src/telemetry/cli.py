@@ -22,7 +22,7 @@ from rich.table import Table
 
 from telemetry import __version__
 from telemetry.errors import ConfigurationError, TelemetryError
-from telemetry.logs import configure_logging
+from telemetry.logs import configure_logging, is_json, log_end
 from telemetry.settings import LoggingSettings, Settings, load_settings, parse_duration, settings_path
 
 log = structlog.get_logger()
@@ -42,13 +42,24 @@ app.add_typer(config_app, name="config")
 
 @dataclass
 class _Given:
-    """What was given before the command."""
+    """What was given before the command, and what kind of command it is.
+
+    Attributes:
+        service: its name in the log where it runs until told to stop; what comes of its end otherwise goes with it.
+        logging: how it speaks; as by default until the settings are read.
+    """
 
     config: Path | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+    service: tuple[str, str] | None = None
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
 
 
 _given = _Given()
+
+_INGEST = "ingest", "Nothing more is acknowledged; what is not committed stays with the broker, or in the spool."
+_API = "api", "No question is answered until it runs again."
+_MAINTAIN = "maintain", "Partitions, roll-ups and retention stay as they are until it runs again."
 
 
 def main() -> None:
@@ -56,13 +67,22 @@ def main() -> None:
     try:
         app()
     except TelemetryError as error:
-        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
+        _tell(error)
         sys.exit(1)
     except Exception:
         if not structlog.is_configured():
             configure_logging(LoggingSettings())
         log.critical("crashed", detail="A fault of the program; please report it with its trace.", exc_info=True)
         sys.exit(1)
+
+
+def _tell(error: TelemetryError) -> None:
+    """Says what has ended the command; of a service whose log is JSON, in a line of that log."""
+    if _given.service is not None and is_json(_given.logging):
+        configure_logging(_given.logging)  # the settings may have been what was wrong
+        log_end(*_given.service, error)
+    else:
+        Console(stderr=True, highlight=False).print(str(error), style="red", markup=False, soft_wrap=True)
 
 
 def _seconds(text: str) -> timedelta:
@@ -121,6 +141,7 @@ def _override(text: str) -> tuple[str, Any]:
 def _settings(**flags: Any) -> Settings:
     given = {name.replace("__", "."): value for name, value in flags.items() if value is not None}
     settings = load_settings(_given.config, {**_given.overrides, **given})
+    _given.logging = settings.logging
     configure_logging(settings.logging)
     return settings
 
@@ -173,8 +194,6 @@ def ingest(
         int | None,
         typer.Option(help="Processes that share the messages out (ingest.workers); see ingest.share for how"),
     ] = None,
-    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
-    report_to: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Take readings in from the broker until told to stop.
 
@@ -184,21 +203,34 @@ def ingest(
     """
     from telemetry.ingest import service, supervisor
 
-    if worker is not None:
-        _given.overrides = yaml.safe_load(sys.stdin.buffer)
+    _given.service = _INGEST
     settings = _settings(ingest__workers=workers)
     service.collect_garbage_rarely()
-    if worker is not None:
-        pipe = None if report_to is None else Connection(report_to)
-        _run(lambda stop: service.run(settings, stop, worker, pipe))
-    elif settings.ingest.workers > 1:
+    if settings.ingest.workers > 1:
         config = ["--config", str(_given.config)] if _given.config is not None else []
-        arguments = [*config, "ingest", "--workers", str(settings.ingest.workers)]
+        arguments = [*config, "ingest-worker", "--workers", str(settings.ingest.workers)]
         # Not as arguments: everybody on the machine can read those, and there may be a password among them.
         overrides = yaml.safe_dump(_given.overrides).encode()
         _run(lambda stop: supervisor.run(settings, arguments, overrides, stop))
     else:
         _run(lambda stop: service.run(settings, stop))
+
+
+@app.command(hidden=True)
+def ingest_worker(
+    number: Annotated[int, typer.Option(help="Which of the workers it is, from 1")],
+    workers: Annotated[int, typer.Option(help="How many there are")],
+    report_to: Annotated[int, typer.Option(help="File descriptor of the supervisor's pipe")],
+) -> None:
+    """One of the processes of `ingest --workers N`, which starts it and writes the overrides to its standard input."""
+    from telemetry.ingest import service
+
+    _given.service = _INGEST
+    _given.overrides = yaml.safe_load(sys.stdin.buffer)
+    settings = _settings(ingest__workers=workers)
+    service.collect_garbage_rarely()
+    pipe = Connection(report_to)
+    _run(lambda stop: service.run(settings, stop, number, pipe))
 
 
 @app.command()
@@ -209,6 +241,7 @@ def api(
     """Answer questions over HTTP until told to stop."""
     from telemetry.api import server
 
+    _given.service = _API
     uvloop.run(server.run(_settings(api__host=host, api__port=port)))
 
 
@@ -219,6 +252,7 @@ def maintain(
     """Keep the database in order: partitions ahead, roll-ups after late data, retention."""
     from telemetry.upkeep import rounds
 
+    _given.service = None if once else _MAINTAIN
     settings = _settings()
     if once:
         done = uvloop.run(rounds.run_once(settings))

@@ -7,12 +7,18 @@ import sys
 
 import structlog
 
+from telemetry.errors import TelemetryError
 from telemetry.settings import LoggingSettings
+
+
+def is_json(settings: LoggingSettings) -> bool:
+    """Whether lines are JSON, for programs, and not for the eye."""
+    return settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
 
 
 def configure_logging(settings: LoggingSettings) -> None:
     """Sets up structlog, and the standard library's logging to speak through it."""
-    json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
+    json = is_json(settings)
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -38,3 +44,24 @@ def configure_logging(settings: LoggingSettings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def log_end(service: str, consequence: str, error: TelemetryError) -> None:
+    """The last line of a service that an error has ended; its text is the one that a person would read on a terminal.
+
+    Args:
+        consequence: one sentence on what the end means.
+    """
+    facts: dict[str, object] = {"consequence": consequence}
+    if (state := _sqlstate(error)) is not None:
+        facts["sqlstate"] = state
+    structlog.get_logger().error(f"{service}_failed", detail=str(error), **facts)
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    """What PostgreSQL called the error, or the one behind it."""
+    while error is not None:
+        if isinstance(state := getattr(error, "sqlstate", None), str):
+            return state
+        error = error.__cause__
+    return None

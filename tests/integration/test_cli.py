@@ -219,13 +219,21 @@ async def test_ingest_without_tables_says_what_to_do(
 
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_ingest_whose_metrics_have_no_port_ends_with_one_sentence(environment: dict[str, str], workers: str) -> None:
+def test_ingest_whose_metrics_have_no_port_ends_with_one_line(environment: dict[str, str], workers: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         environment["TELEMETRY_INGEST__METRICS_PORT"] = str(taken.getsockname()[1])
         done = telemetry(environment, "ingest", "--workers", workers)
     assert done.returncode == 1
-    assert done.stderr.startswith("the metrics of ingest cannot be shown on 127.0.0.1:")
-    assert "never awaited" not in done.stderr
+    line = json.loads(done.stderr)
+    assert line["event"] == "ingest_failed"
+    assert line["detail"].startswith("the metrics of ingest cannot be shown on 127.0.0.1:")
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_misspelt_number_of_workers_is_refused_with_a_suggestion(environment: dict[str, str]) -> None:
+    done = telemetry({**environment, "COLUMNS": "200"}, "ingest", "--worker", "3")
+    assert done.returncode == 2
+    assert "No such option: --worker (Possible options: --workers)" in done.stderr
 
 
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)

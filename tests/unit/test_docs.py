@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from telemetry.errors import Reason
-from telemetry.ingest.metrics import Metrics, WorkerMetrics
+from telemetry.ingest.metrics import Metrics, WorkerMetrics, of_process
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -26,8 +26,9 @@ def test_every_quarantine_reason_is_explained() -> None:
 
 
 def test_every_metric_of_ingest_is_explained() -> None:
-    listed = set(re.findall(r"^\| `(telemetry_ingest_\w+)", INGEST, re.MULTILINE))
-    families = [family for kind in (Metrics, WorkerMetrics) for family in kind().registry.collect()]
+    listed = set(re.findall(r"^\| `((?:telemetry_ingest|process)_\w+)", INGEST, re.MULTILINE))
+    registries = (Metrics().registry, WorkerMetrics().registry, of_process())
+    families = [family for registry in registries for family in registry.collect()]
     assert listed == {family.name + ("_total" if family.type == "counter" else "") for family in families}
 
 

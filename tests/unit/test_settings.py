@@ -97,6 +97,13 @@ def test_secret_is_read_from_a_file_and_never_shown(tmp_path: Path, monkeypatch:
         ({"mqtt.keep_alive": 0}, "mqtt.keep_alive: 0 would switch it off, and nobody would notice a dead connection"),
         ({"mqtt.keep_alive": "0s"}, "mqtt.keep_alive: 0 would switch it off"),
         ({"mqtt.keep_alive": -1}, "mqtt.keep_alive: a duration longer than 0 is needed (given: -1)"),
+        ({"mqtt.keep_alive": "2d"}, "mqtt.keep_alive: MQTT knows none above 65535s (18h 12m 15s)"),
+        ({"mqtt.session_expiry": "1ms"}, "mqtt.session_expiry: at least 1h is needed"),
+        ({"mqtt.session_expiry": "59m"}, "published while ingest is away is lost when the session expires"),
+        ({"mqtt.topic_root": "$SYS"}, "not beginning with $"),
+        ({"mqtt.topic_root": "$share/x/city"}, "not beginning with $"),
+        ({"mqtt": 3, "mqtt.port": 4}, "mqtt.port: mqtt was given a value of its own"),
+        ({"ingest.max_future": "400d"}, "ingest.max_future: at most 1d is possible"),
         ({"ingest.max_payload_bytes": "5MiB"}, "ingest.max_payload_bytes must not exceed ingest.batch_bytes"),
         ({"database.url": "mysql://u:hush@db/t"}, "database.url: a PostgreSQL URL is needed, postgresql://user"),
         ({"retention.readings": "3d"}, "late readings would vanish"),
@@ -174,6 +181,32 @@ def test_misspelt_variable_that_looks_injected_is_refused(
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "needed"),
+    [
+        ("TELEMETRY_MQTT__DROPPED_COUNTERS", "x", "a JSON list is needed"),
+        ("TELEMETRY_MQTT__DROPPED_COUNTERS", '{"a": 1}', "a JSON list is needed"),
+        ("TELEMETRY_API__TRUSTED_PROXIES", "", "or [] for none"),
+        ("TELEMETRY_MQTT__TLS", "yes", "or give single settings, as TELEMETRY_MQTT__TLS__… variables"),
+    ],
+)
+def test_variable_that_is_no_json_is_named_with_what_is_needed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, needed: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(f"{variable}: ")
+    assert needed in str(caught.value)
+
+
+def test_lists_and_sections_are_read_from_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TELEMETRY_MQTT__DROPPED_COUNTERS", "[]")
+    monkeypatch.setenv("TELEMETRY_MQTT__TLS", '{"enabled": true}')
+    mqtt = load_settings().mqtt
+    assert (mqtt.dropped_counters, mqtt.tls.enabled) == ([], True)
+
+
 def test_wrong_secret_is_not_repeated_in_the_message() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings(overrides={"mqtt.password": ["hush"]})
@@ -183,6 +216,42 @@ def test_wrong_secret_is_not_repeated_in_the_message() -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere\.yaml does not exist"):
         load_settings(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("- a\n- b\n", "holds a list; sections with settings are needed"),
+        ("hello\n", "holds a text; sections with settings are needed"),
+        ("3\n", "holds a single value; sections"),
+        ("mqtt:\n  port: 1\n  host: a\n  port: 2\n", "line 4: port is there already, in line 2"),
+        ("mqtt: {port: 1}\napi: {port: 1}\nmqtt: {host: a}\n", "line 3: mqtt is there already, in line 1"),
+        ("mqtt:\n  1: 2\n", "line 2: the name of a setting is needed"),
+        ("mqtt:\n  ? [a]\n  : 1\n", "line 2: the name of a setting is needed"),
+        ("mqtt: [1,\n", "cannot read the settings file"),
+        ("\x00", "cannot read the settings file"),
+    ],
+)
+def test_file_that_holds_no_settings_is_named_with_the_line(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(file)
+    assert str(file) in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_empty_file_leaves_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("# nothing yet\n")
+    assert load_settings(file).model_dump() == load_settings().model_dump()
+
+
+def test_what_is_merged_into_a_section_may_be_overridden(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("mqtt:\n  <<: {port: 1, host: a}\n  port: 2\n")
+    mqtt = load_settings(file).mqtt
+    assert (mqtt.host, mqtt.port) == ("a", 2)
 
 
 @pytest.mark.parametrize("text", ["100ms", "15s", "5m", "12h", "7d"])

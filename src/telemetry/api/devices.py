@@ -8,12 +8,12 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from telemetry.api.bodies import json_page, json_response
 from telemetry.api.documentation import documented
 from telemetry.api.paging import Cursor, Limit, decode, encode, page_size
-from telemetry.api.parameters import StrictRoute, Zones
+from telemetry.api.parameters import StrictBody, StrictRoute, Zones
 from telemetry.api.problems import Problem, not_found
 from telemetry.api.schemas import ANY_NUMBER, ANY_TEXT, NEXT
 from telemetry.api.service import Service, TheService
@@ -63,11 +63,10 @@ _TEXT = r"^[^\x00]*$"
 """The database holds no text with the character U+0000."""
 
 
-class DeviceBody(BaseModel):
+class DeviceBody(StrictBody):
     """What people know of a device."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {

@@ -17,6 +17,7 @@ from telemetry.api.bodies import PiecesResponse
 from telemetry.api.negotiation import Format
 from telemetry.api.problems import BrokenStream
 from telemetry.query.turns import portions
+from telemetry.store.failures import in_words
 
 log = structlog.get_logger()
 
@@ -113,7 +114,7 @@ async def _pieces(body: Body[Rows], rows: AsyncIterator[Rows]) -> AsyncIterator[
             if piece := await body.add(each):
                 yield piece
     except Exception as error:
-        log.warning("api_stream_broken", error=str(error) or type(error).__name__)
+        log.warning("api_stream_broken", error=in_words(error))
         raise BrokenStream from error
     yield await body.end()
 

@@ -8,12 +8,12 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from telemetry.api.bodies import json_response
 from telemetry.api.devices import DeviceId
 from telemetry.api.documentation import documented
-from telemetry.api.parameters import StrictRoute
+from telemetry.api.parameters import StrictBody, StrictRoute
 from telemetry.api.problems import not_found
 from telemetry.api.schemas import ANY_NUMBER
 from telemetry.api.service import Service, TheService
@@ -54,11 +54,10 @@ Time = Annotated[
 ]
 
 
-class SwapBody(BaseModel):
+class SwapBody(StrictBody):
     """The indexes at which a meter was replaced, in the unit of the metric."""
 
     model_config = ConfigDict(
-        extra="forbid",
         strict=True,  # as ingest takes numbers: neither true nor "12.5"
         allow_inf_nan=False,
         json_schema_extra={"examples": [{"start_index": 0.4, "final_index": 48213.7}]},

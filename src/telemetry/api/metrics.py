@@ -18,6 +18,7 @@ from telemetry.api.parameters import StrictRoute
 from telemetry.api.service import Service, TheService
 from telemetry.errors import TelemetryError
 from telemetry.query.ledger import imbalances
+from telemetry.store.failures import in_words
 
 log = structlog.get_logger()
 
@@ -108,4 +109,4 @@ async def _refresh_imbalance(found: Metrics, service: Service) -> None:
             for domain, imbalance in await imbalances(connection, _WITHIN_S):
                 found.imbalance.labels(domain).set(imbalance)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, TelemetryError) as error:
-        log.warning("api_ledger_unknown", detail="The ledger cannot be read for /metrics.", error=str(error))
+        log.warning("api_ledger_unknown", detail="The ledger cannot be read for /metrics.", error=in_words(error))

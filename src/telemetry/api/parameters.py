@@ -1,4 +1,4 @@
-"""Query parameters: those that many routes share, and the refusal of those that a route does not have."""
+"""Query parameters that many routes share, and the refusal of parameters and members of bodies that a route has not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Annotated, Any, get_origin
 from fastapi import Query, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
 
-from telemetry.api.problems import invalid_parameter
+from telemetry.api.problems import UNKNOWN_MEMBER, invalid_parameter
 
 Metrics = Annotated[
     tuple[str, ...], Query(alias="metric", description="Metrics by name. Repeatable.", examples=[["power_w"]])
@@ -27,6 +29,21 @@ Tz = Annotated[str | None, Query(description="IANA time zone of windows and labe
 
 _SHAPES = 64
 """Sets of parameters for which a route is kept as it is with them."""
+
+
+class StrictBody(BaseModel):
+    """A body that refuses what it does not know, and says what there is; pydantic alone would name the fault only."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, data: Any) -> Any:
+        for member in data if isinstance(data, dict) else ():
+            if member not in cls.model_fields:
+                context = {"member": member, "allowed": list(cls.model_fields)}
+                raise PydanticCustomError(UNKNOWN_MEMBER, "there is no such member", context)
+        return data
 
 
 class StrictRoute(APIRoute):

@@ -21,12 +21,14 @@ from starlette.exceptions import HTTPException
 
 from telemetry.errors import ConfigurationError, InvalidQuery, NotKept, TelemetryError, TooLarge, Unavailable
 from telemetry.query.instants import format_utc
-from telemetry.store.failures import Failure, classify
+from telemetry.store.failures import Failure, classify, in_words
 
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
+UNKNOWN_MEMBER = "unknown_member"
+"""Of a body: the fault's context has `member` and `allowed`."""
 _BEGINNING = 200
 """Characters of a given value that an answer repeats at the most."""
 
@@ -132,16 +134,35 @@ async def _invalid_request(request: Request, error: Exception) -> Response:
         name, given = "body", None
     else:
         given = fault.get("input")
+    if fault["type"] == UNKNOWN_MEMBER:
+        name, given = fault["ctx"]["member"], fault["input"][fault["ctx"]["member"]]
     return invalid_parameter(name, given, fault["msg"], _allowed(fault)).response(request)
 
 
+_KINDS = {
+    "bool_parsing": ["true", "false"],
+    "int_parsing": ["a whole number"],
+    "int_parsing_size": ["a whole number"],
+    "int_type": ["a whole number"],
+    "int_from_float": ["a whole number"],
+    "float_parsing": ["a number"],
+    "float_type": ["a number"],
+    "finite_number": ["a finite number"],
+    "string_type": ["text"],
+    "model_attributes_type": ["a JSON object"],
+}
+
+
 def _allowed(fault: Mapping[str, Any]) -> list[str]:
-    """What the constraint of a fault says is allowed."""
-    if fault["type"] == "bool_parsing":
-        return ["true", "false"]
+    """What the kind of a fault, or its constraint, says is allowed."""
+    if fault["type"] in _KINDS:
+        return _KINDS[fault["type"]]
     context = fault.get("ctx", {})
     signs = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "pattern": "text like"}
-    return [f"{words} {context[name]}" for name, words in signs.items() if name in context]
+    if "allowed" in context:
+        return list(context["allowed"])
+    found = [f"{words} {context[name]}" for name, words in signs.items() if name in context]
+    return [*found, f"at most {context['max_length']} characters"] if "max_length" in context else found
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -177,7 +198,7 @@ async def _database(request: Request, error: Exception) -> Response:
         isinstance(error, asyncpg.PostgresError) and classify(error) is not Failure.RETRY and not _refused(error)
     ):
         return await _unexpected(request, error)
-    log.warning("api_database_away", path=request.url.path, error=str(error) or type(error).__name__)
+    log.warning("api_database_away", path=request.url.path, error=in_words(error))
     return unavailable(
         "database-away", "the database cannot be reached now; the same request may succeed later"
     ).response(request, {"Retry-After": str(RETRY_AFTER_S)})
@@ -194,7 +215,7 @@ def unavailable(kind: str, detail: str) -> Problem:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     if not isinstance(error, BrokenStream):
-        log.error("api_error", path=request.url.path, error=str(error), exc_info=error)
+        log.error("api_error", path=request.url.path, error=in_words(error), exc_info=error)
     detail = "the service made a mistake; its log tells more"
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail).response(request)
 

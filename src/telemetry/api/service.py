@@ -19,6 +19,7 @@ from telemetry.query.cost import Bound, Sizing
 from telemetry.query.database import Connection, snapshot
 from telemetry.query.instants import parse_zone
 from telemetry.settings import Settings
+from telemetry.store.failures import in_words
 from telemetry.store.pool import ASKING, create_pool
 
 LEEWAY_S = 5.0
@@ -77,7 +78,7 @@ class Service:
     def _ended(self, ending: asyncio.Task[None]) -> None:
         self._endings.discard(ending)
         if not ending.cancelled() and (error := ending.exception()):
-            log.warning("api_snapshot_lost", error=str(error) or type(error).__name__)
+            log.warning("api_snapshot_lost", error=in_words(error))
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:

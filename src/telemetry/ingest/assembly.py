@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
@@ -21,11 +22,13 @@ from telemetry.ingest.intake import Intake
 from telemetry.ingest.metrics import Metrics
 from telemetry.ingest.pipeline import Pipeline
 from telemetry.ingest.preparation import Preparation
+from telemetry.ingest.qos0 import Dropped
 from telemetry.ingest.routes import Routes
 from telemetry.ingest.schema import wait_for_schema
 from telemetry.ingest.shares import Share
 from telemetry.ingest.spool import Spool
 from telemetry.ingest.tasks import end
+from telemetry.mqtt.drops import VERSION
 from telemetry.mqtt.subscriber import Subscriber
 from telemetry.settings import Settings
 from telemetry.store.allowance import Allowance
@@ -63,13 +66,15 @@ class Assembly:
         self._replaced = asyncio.Event()
         self._metrics = Metrics()
         page.add(share.client_id, self._metrics.registry)
+        self._dropped = Dropped(share.client_id)
+        self._warned = False
         self._devices = Devices(settings)
         self._intake = Intake(settings.ingest)
         self._subscriber = Subscriber(
             settings.mqtt,
             share.filters,
             self._intake.put,
-            counters=settings.mqtt.dropped_counters if share.watches else (),
+            counters=_asked(settings) if share.watches else (),
             stale=known.filters if known is not None else (),
             known=known is not None and known.subscribed,
             keep=settings.ingest.max_payload_bytes + 1,
@@ -78,6 +83,7 @@ class Assembly:
         routes = Routes(settings.mqtt.topic_root, load_domains(settings.domains.directories), share.strays)
         allowance = Allowance(settings.ingest.quarantine_per_device, self._metrics.not_kept)
         self._writer = Writer(settings, share.client_id, routes.clear, allowance)
+        self._metrics.ask(standby=lambda: self._writer.is_barred, database_away=lambda: self._writer.is_away)
         preparation = Preparation(settings.ingest, routes, self._devices)
         self._accounts = Accounts(settings, self._subscriber, self._metrics)
         self._pipeline = Pipeline(
@@ -102,6 +108,7 @@ class Assembly:
             await end(working, *ending)
             if self._detour is not None:
                 await self._detour.close()
+            self._dropped.tell()
             await self._accounts.close()
             await self._devices.close()
             await self._writer.close()
@@ -143,7 +150,11 @@ class Assembly:
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s(self._settings)):
                 await self._accounts.open()
-        log.info("ingest_starts", detail="Readings are taken in.", client_id=self._share.client_id)
+        log.info(
+            "ingest_starts",
+            detail="Ready to take readings in; the broker is asked for them next.",
+            client_id=self._share.client_id,
+        )
         parts = [
             asyncio.create_task((self._detour or self._pipeline).run(), name="pipeline"),
             asyncio.create_task(self._subscribe(), name="subscriber"),
@@ -185,6 +196,8 @@ class Assembly:
             oldest_us = (self._detour or self._pipeline).oldest_us
             self._metrics.observe(self._subscriber.stats, self._intake.waiting, oldest_us)
             self._accounts.note()
+            self._look_at_broker()
+            self._dropped.note(self._subscriber.stats.qos0_dropped, time.monotonic())
             if self._writer.is_barred and not self._replaced.is_set():
                 # We had lost our way to the database, and it has taken us for dead. To go on would be to take the
                 # session at the broker from that process, and it from us, in turns.
@@ -195,6 +208,18 @@ class Assembly:
                 )
                 self._replaced.set()
             await asyncio.sleep(_OBSERVE_S)
+
+    def _look_at_broker(self) -> None:
+        """Warns of one that is known to be unfit for shared subscriptions."""
+        version = self._subscriber.drops.version
+        if version is not None and version.startswith("mosquitto") and not self._warned:
+            self._warned = True
+            log.warning(
+                "ingest_share_unfit",
+                detail="ingest.share is broker, and Mosquitto shares messages out to members that are away, too: those "
+                "wait until that very worker is back. Set ingest.share to topics (docs/workers.md).",
+                broker=version,
+            )
 
     async def _record(self) -> None:
         """Puts on record what the broker has confirmed, then answers for it; what is only emptied is struck off."""
@@ -248,6 +273,11 @@ class Assembly:
         if self._subscriber.stats.in_flight or self._pipeline.oldest_us is not None:
             return False
         return self._detour is None or self._detour.holds_nothing
+
+
+def _asked(settings: Settings) -> list[str]:
+    """What the broker is asked about itself."""
+    return [*settings.mqtt.dropped_counters, *([VERSION] if settings.ingest.share == "broker" else [])]
 
 
 def patience_s(settings: Settings) -> float | None:

@@ -4,16 +4,21 @@ Each session counts into a registry of its own and knows nothing of the others. 
 `worker`. A child process answers its supervisor over a pipe with its page as text, which needs no port, no folder and
 no agreement on which kinds of metrics there are. All are asked at the same time, so one that hangs costs the page two
 seconds, whatever their number. See docs/adr/0007.
+
+Beside `/metrics` there are `/livez` and `/readyz`, which is made of the same page: what hangs or has not begun is not
+ready.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Final
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
@@ -23,7 +28,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from telemetry.errors import ConfigurationError
+from telemetry.ingest.metrics import CONNECTED, DATABASE_AWAY, STANDBY
 from telemetry.settings import Settings
+from telemetry.store.failures import in_words
 
 log = structlog.get_logger()
 
@@ -57,21 +64,26 @@ class Page(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family once, with the samples of all."""
         families: dict[str, Metric] = {}
-        with self._asking:
-            for each in self._everything():
-                family = families.setdefault(each.name, Metric(each.name, each.documentation, each.type))
-                family.samples += each.samples
+        for each in (family for _, page in self._pages() for family in page):
+            family = families.setdefault(each.name, Metric(each.name, each.documentation, each.type))
+            family.samples += each.samples
         yield from families.values()
 
-    def _everything(self) -> Iterator[Metric]:
-        children = list(self._children.values())
-        for child in children:
-            child.ask()
-        for source in list(self._sources.values()):
-            yield from source()
-        deadline = time.monotonic() + _ANSWER_WITHIN_S
-        for child in children:
-            yield from child.answer(deadline)
+    def unready(self) -> list[str]:
+        """What keeps sessions from taking messages in, one sentence each; a standby is ready to."""
+        pages = self._pages()
+        # A supervisor has no session of its own.
+        return [fault for name, page in (pages[1:] or pages) for fault in _unready(name, page)]
+
+    def _pages(self) -> list[tuple[str, list[Metric]]]:
+        """What this process has to show, and then what each child has."""
+        with self._asking:
+            children = list(self._children.items())
+            for _, child in children:
+                child.ask()
+            pages = [("this process", [family for source in list(self._sources.values()) for family in source()])]
+            deadline = time.monotonic() + _ANSWER_WITHIN_S
+            return pages + [(f"worker {name}", child.answer(deadline)) for name, child in children]
 
 
 class _Child:
@@ -124,12 +136,56 @@ def serve_page(page: Page, settings: Settings) -> Iterator[None]:
             f"the metrics of ingest cannot be shown on {host}:{port}: {error.strerror}; "
             "choose another ingest.metrics_port, or 0 for none"
         ) from error
+    metrics = server.get_app()
+    assert metrics is not None
+    server.set_app(_routed(metrics, page))
     try:
         yield
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _routed(metrics: WSGIApplication, page: Page) -> WSGIApplication:
+    """The paths that there are."""
+
+    def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics":
+            return metrics(environ, start)
+        body: dict[str, object]
+        if path == "/livez":
+            status, body = "200 OK", {"status": "ok"}
+        elif path == "/readyz":
+            faults = page.unready()
+            status = "503 Service Unavailable" if faults else "200 OK"
+            body = {"status": "not ready", "detail": "; ".join(faults)} if faults else {"status": "ready"}
+        else:
+            status = "404 Not Found"
+            body = {"status": "not found", "detail": "there are /metrics, /livez and /readyz"}
+        start(status, [("Content-Type", "application/json")])
+        return [json.dumps(body, ensure_ascii=False).encode()]
+
+    return answer
+
+
+def _unready(name: str, page: Iterable[Metric]) -> list[str]:
+    sessions: dict[str, dict[str, float]] = {}
+    for sample in (sample for family in page for sample in family.samples):
+        if sample.name in (CONNECTED, STANDBY, DATABASE_AWAY):
+            sessions.setdefault(sample.labels["worker"], {})[sample.name] = sample.value
+    if not sessions:
+        return [f"{name} has no session yet, or does not answer"]
+    faults = []
+    for session, values in sessions.items():
+        if values[STANDBY]:
+            continue
+        if not values[CONNECTED]:
+            faults.append(f"{session} is not subscribed at the broker")
+        if values[DATABASE_AWAY]:
+            faults.append(f"the database does not serve {session}")
+    return faults
 
 
 @contextmanager
@@ -172,6 +228,4 @@ def _text(registry: CollectorRegistry) -> bytes:
 
 
 def _failed(error: Exception, whose: str) -> None:
-    log.error(
-        "metrics_failed", detail="Metrics are missing this time.", of=whose, error=str(error) or type(error).__name__
-    )
+    log.error("metrics_failed", detail="Metrics are missing this time.", of=whose, error=in_words(error))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from telemetry.ingest.spool_metrics import SpoolMetrics
 from telemetry.mqtt.stats import SessionStats
@@ -30,6 +30,18 @@ _COUNTED = {
     "protocol_errors": ("mqtt_protocol_errors", "Connections that ended because the broker broke MQTT 5"),
     "paused_seconds": ("mqtt_paused_seconds", "How long reading was paused for want of room behind it"),
 }
+
+
+CONNECTED = "telemetry_ingest_mqtt_connected"
+STANDBY = "telemetry_ingest_standby"
+DATABASE_AWAY = "telemetry_ingest_database_away"
+
+
+def of_process() -> CollectorRegistry:
+    """Memory, CPU and open files of this process, under the names that every Prometheus client gives them."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return registry
 
 
 class WorkerMetrics:
@@ -60,7 +72,7 @@ class Metrics:
         )
         self._readings = Counter(
             "telemetry_ingest_readings",
-            "Readings by outcome, as in the ledger: received, stored, merged, duplicate, or a quarantine reason",
+            "Readings by outcome, as in the ledger; received is the sum of the others but for merged, a part of stored",
             ["domain", "outcome"],
             registry=self.registry,
         )
@@ -104,6 +116,14 @@ class Metrics:
             for name, (metric, text) in _COUNTED.items()
         }
         self._counted = dict.fromkeys(_COUNTED, 0.0)
+        self._standby = Gauge(
+            STANDBY,
+            "Whether another process works under this name and this one waits for its end",
+            registry=self.registry,
+        )
+        self._database_away = Gauge(
+            DATABASE_AWAY, "Whether the database did not serve us at the last attempt", registry=self.registry
+        )
         self._waiting = Gauge(
             "telemetry_ingest_waiting_messages", "Messages that no batch has taken yet", registry=self.registry
         )
@@ -126,6 +146,11 @@ class Metrics:
             ["direction", "beyond_s"],
             registry=self.registry,
         )
+
+    def ask(self, standby: Callable[[], bool], database_away: Callable[[], bool]) -> None:
+        """Whom to ask, from any thread, whenever the metrics are shown: a session may wait before it does anything."""
+        self._standby.set_function(standby)
+        self._database_away.set_function(database_away)
 
     def broker_dropped(self, messages: int) -> None:
         """The broker says that it dropped so many more."""

@@ -71,7 +71,7 @@ class Pipeline:
                 group.create_task(self._prepare(), name="prepare")
                 group.create_task(self._write(), name="write")
         except* Exception as errors:
-            raise errors.exceptions[0] from None
+            raise errors.exceptions[0] from errors.exceptions[0].__cause__
 
     @property
     def oldest_us(self) -> int | None:

@@ -14,6 +14,7 @@ from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
 from telemetry.ingest.assembly import Assembly, patience_s
 from telemetry.ingest.exposition import Page, answer_supervisor, serve_page
+from telemetry.ingest.metrics import of_process
 from telemetry.ingest.schema import wait_for_schema
 from telemetry.ingest.shares import Share, made_after, may_be, shares
 from telemetry.ingest.spool import left_behind
@@ -40,6 +41,7 @@ async def run(settings: Settings, stop: asyncio.Event, worker: int = 1, report_t
     divided = shares(settings, list(load_domains(settings.domains.directories)))
     everybody = [share for one in divided for share in one]
     page = Page()
+    page.add(str(worker), of_process())
     with serve_page(page, settings) if report_to is None else answer_supervisor(page, report_to):
         work = [_take(settings, share, page, stop) for share in divided[worker - 1] if not share.strays]
         if worker == len(divided):

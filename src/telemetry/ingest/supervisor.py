@@ -20,13 +20,15 @@ import structlog
 from telemetry.domains import load_domains
 from telemetry.errors import ConfigurationError
 from telemetry.ingest.exposition import Page, serve_page
-from telemetry.ingest.metrics import WorkerMetrics
+from telemetry.ingest.metrics import WorkerMetrics, of_process
 from telemetry.ingest.shares import shares
 from telemetry.mqtt.backoff import Backoff
 from telemetry.settings import Settings
 
 log = structlog.get_logger()
 
+SUPERVISOR: Final = "supervisor"
+"""Of whom the metrics of this process are, in the label `worker`."""
 _END_WITHIN_S: Final = 4.5
 """For a worker that was told to end; what it has not committed by then is delivered again."""
 _STABLE_AFTER_S: Final = 30.0
@@ -46,6 +48,7 @@ async def run(settings: Settings, arguments: Sequence[str], overrides: bytes, st
     """
     divided = shares(settings, list(load_domains(settings.domains.directories)))
     page = Page()
+    page.add(SUPERVISOR, of_process())
     with serve_page(page, settings):
         await _Supervisor(arguments, overrides, page).run(len(divided), stop)
 
@@ -103,7 +106,7 @@ class _Supervisor:
         with its:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "telemetry", f"--parent={os.getpid()}", *self._arguments),
-                *("--worker", str(number), "--report-to", str(its.fileno())),
+                *("--number", str(number), "--report-to", str(its.fileno())),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=[its.fileno()],
                 # Ctrl-C reaches the supervisor alone, which tells the workers.

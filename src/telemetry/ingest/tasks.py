@@ -18,7 +18,8 @@ async def together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
             for each in work:
                 group.create_task(each)
     except* Exception as errors:
-        raise errors.exceptions[0] from None
+        # As it is, with its own cause: a `from None` would take that away.
+        raise errors.exceptions[0] from errors.exceptions[0].__cause__
 
 
 async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:

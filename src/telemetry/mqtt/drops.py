@@ -8,6 +8,9 @@ from typing import Final
 SYSTEM: Final = "$SYS/"
 """Where brokers speak of themselves. No filter of ours for readings matches it, for wildcards pass over `$`."""
 
+VERSION: Final = "$SYS/broker/version"
+"""Where Mosquitto says that it is Mosquitto."""
+
 _AT_MOST: Final = 100
 _LARGEST: Final = 2**63
 
@@ -21,6 +24,7 @@ class BrokerDrops:
     Attributes:
         values: the newest value by topic. A counter counts from its first value on, or from where it stood (`resume`).
         total: messages dropped since.
+        version: what the broker calls itself, where `VERSION` was among the filters and it has said so.
     """
 
     def __init__(self, filters: Sequence[str] = ()) -> None:
@@ -28,6 +32,7 @@ class BrokerDrops:
         self.values: dict[str, int] = {}
         self._first: dict[str, int] = {}
         self.total = 0
+        self.version: str | None = None
 
     def resume(self, former: Mapping[str, int]) -> None:
         """Goes on from where the counters stood in former times, also where that is known late."""
@@ -38,7 +43,10 @@ class BrokerDrops:
                 self.values[topic] = value
 
     def take(self, topic: str, payload: bytes) -> None:
-        """Takes a message of the broker about itself; what is no number is passed over."""
+        """Takes a message of the broker about itself; but for its version, what is no number is passed over."""
+        if topic == VERSION:
+            self.version = payload.decode(errors="replace")
+            return
         value = _number(payload)
         if value is None or not any(_matches(levels, topic.split("/")) for levels in self._filters):
             return

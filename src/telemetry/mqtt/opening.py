@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final
 
 from mqtt5 import ConnectPacket, QoS, RetainHandling, SubscribePacket, TopicFilter, UnsubscribePacket
@@ -21,19 +20,18 @@ UNSUBSCRIBE_ID: Final = 2
 WATCH_ID: Final = 3
 """Of the second SUBSCRIBE, for the broker's counters."""
 
-_LONGEST_KEEP_ALIVE: Final = 65_535
 _LONGEST_EXPIRY: Final = 0xFFFF_FFFF
 _LONGEST_SHOWN: Final = 200
 
 
 def keep_alive_s(settings: MqttSettings) -> int:
-    """Seconds as CONNECT can say them."""
-    return _seconds(settings.keep_alive, _LONGEST_KEEP_ALIVE)
+    """Seconds as CONNECT says them; the settings allow no more than it can say."""
+    return math.ceil(settings.keep_alive.total_seconds())
 
 
 def session_expiry_s(settings: MqttSettings) -> int:
     """Seconds as CONNECT can say them; the largest number means for ever."""
-    return _seconds(settings.session_expiry, _LONGEST_EXPIRY)
+    return min(_LONGEST_EXPIRY, math.ceil(settings.session_expiry.total_seconds()))
 
 
 def connect_packet(settings: MqttSettings) -> ConnectPacket:
@@ -83,10 +81,6 @@ def watch_packet(counters: Sequence[str]) -> SubscribePacket:
 def unsubscribe_packet(filters: Sequence[str]) -> UnsubscribePacket:
     """Ends subscriptions of former times; what the broker holds for them already still comes."""
     return UnsubscribePacket(UNSUBSCRIBE_ID, list(filters))
-
-
-def _seconds(duration: timedelta, longest: int) -> int:
-    return min(longest, math.ceil(duration.total_seconds()))
 
 
 def _checked(name: str) -> str:

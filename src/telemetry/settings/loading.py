@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsError,
-    YamlConfigSettingsSource,
 )
 
 from telemetry.errors import ConfigurationError
+from telemetry.settings.file import read_settings
 from telemetry.settings.model import PREFIX, Settings
 
 SEARCHED = (Path("config/telemetry.yaml"), Path("/etc/telemetry/telemetry.yaml"))
@@ -48,6 +51,11 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | Non
         ConfigurationError: the file is missing or not YAML, or a value is wrong; every fault is named.
     """
     path = settings_path(config)
+    given = _nested(overrides or {})
+    try:
+        written = read_settings(path) if path is not None else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"cannot read the settings file {path}: {error}") from error
 
     class Loaded(Settings):
         @classmethod
@@ -61,16 +69,14 @@ def load_settings(config: Path | None = None, overrides: Mapping[str, Any] | Non
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             assert isinstance(env_settings, EnvSettingsSource)
             env_settings.env_vars = _variables()
-            return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, path)
+            return init_settings, env_settings, InitSettingsSource(settings_cls, written)
 
     try:
-        return Loaded(**_nested(overrides or {}))
+        return Loaded(**given)
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
     except SettingsError as error:
         raise ConfigurationError(f"a TELEMETRY_ variable cannot be read: {error}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
-        raise ConfigurationError(f"cannot read the settings file {path}: {error}") from error
 
 
 def settings_path(config: Path | None = None) -> Path | None:
@@ -86,6 +92,9 @@ def _variables() -> dict[str, str | None]:
     """The variables as pydantic-settings wants them, `…_FILE` replaced by the content of the file that it names.
 
     A variable that names no setting is refused: a misspelt one would otherwise be ignored without a word.
+
+    Raises:
+        ConfigurationError: such a variable, or one that holds no JSON where a list or a section is needed.
     """
     found: dict[str, str | None] = {}
     for variable, value in sorted(os.environ.items()):
@@ -94,23 +103,48 @@ def _variables() -> dict[str, str | None]:
         if "__" not in variable and _INJECTED.fullmatch(f"{variable}={value}"):
             continue
         name = variable
-        if name.endswith("_FILE") and not _is_setting(name):
+        if name.endswith("_FILE") and _setting(name) is None:
             name, value = name.removesuffix("_FILE"), _read_secret(variable, value)
-        if not _is_setting(name):
+        setting = _setting(name)
+        if setting is None:
             raise ConfigurationError(f"{variable} names no setting; `telemetry config show` lists them all")
+        _require_json(variable, value, setting)
         found[name.lower()] = value
     return found
 
 
-def _is_setting(name: str) -> bool:
+def _setting(name: str) -> FieldInfo | None:
+    """The setting or section of that variable."""
     model: type[BaseModel] = Settings
     *sections, last = name.removeprefix(PREFIX).lower().split("__")
     for section in sections:
-        field = model.model_fields.get(section)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return False
-        model = field.annotation
-    return last in model.model_fields
+        inner = _section(model.model_fields.get(section))
+        if inner is None:
+            return None
+        model = inner
+    return model.model_fields.get(last)
+
+
+def _section(field: FieldInfo | None) -> type[BaseModel] | None:
+    inner = None if field is None else field.annotation
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+
+
+def _require_json(variable: str, value: str, setting: FieldInfo) -> None:
+    """Lists and whole sections are read as JSON; what is none would be told without the name of the variable."""
+    kind: type
+    if get_origin(setting.annotation) is list:
+        needed, kind = """a JSON list is needed, e.g. ["one", "two"], or [] for none""", list
+    elif _section(setting) is not None:
+        needed, kind = f"""a JSON object is needed; or give single settings, as {variable}__… variables""", dict
+    else:
+        return
+    try:
+        fits = isinstance(json.loads(value), kind)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ConfigurationError(f"{variable}: {needed}")
 
 
 def _read_secret(variable: str, path: str) -> str:
@@ -127,6 +161,10 @@ def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
         node = tree
         for section in sections:
             node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise ConfigurationError(
+                    f"{name}: {section} was given a value of its own, and can have nothing below it"
+                )
         node[last] = value
     return tree
 

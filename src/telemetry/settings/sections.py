@@ -17,6 +17,11 @@ from pydantic import (
 
 from telemetry.settings.types import Duration, Port, Size, allowed, parse_duration, quantity
 
+_LONGEST_KEEP_ALIVE = timedelta(seconds=65_535)
+_SHORTEST_EXPIRY = timedelta(hours=1)
+"""Of a session: a restart of the machine, or a failed update and its return, takes less."""
+_LONGEST_FUTURE = timedelta(days=1)
+
 
 class Section(BaseModel):
     """Part of the settings; an unknown key is an error, because a misspelt setting must not be silently ignored."""
@@ -79,7 +84,12 @@ class MqttSettings(Section):
         description="Group of the shared subscription where ingest.share is broker; none = the client_id",
     )
     topic_root: Annotated[
-        str, allowed(r"[^+#\x00]+", "a topic is needed, e.g. city/v1, without the wildcards + and # and without NUL")
+        str,
+        # Below $ are the broker's own topics, which wildcards pass over, and shared subscriptions.
+        allowed(
+            r"[^$+#\x00][^+#\x00]*",
+            "a topic is needed, e.g. city/v1, without the wildcards + and #, without NUL, and not beginning with $",
+        ),
     ] = Field("city/v1", description="Topics are {topic_root}/{domain}/{device_id}")
     keep_alive: Duration = quantity("15s", "The broker declares us gone after 1.5 times this silence")
     qos: int = Field(1, description="Highest QoS at which messages may come: 1, or 2 with its full handshake")
@@ -107,6 +117,23 @@ class MqttSettings(Section):
     def _is_kept_for_us(cls, value: int) -> int:
         if value not in (1, 2):
             raise ValueError("1 or 2 is allowed; at 0 the broker keeps nothing for us while we are away")
+        return value
+
+    @field_validator("keep_alive")
+    @classmethod
+    def _can_be_said(cls, value: timedelta) -> timedelta:
+        if value > _LONGEST_KEEP_ALIVE:
+            raise ValueError("MQTT knows none above 65535s (18h 12m 15s); write e.g. 15s")
+        return value
+
+    @field_validator("session_expiry")
+    @classmethod
+    def _outlasts_a_restart(cls, value: timedelta) -> timedelta:
+        if value < _SHORTEST_EXPIRY:
+            raise ValueError(
+                "at least 1h is needed: whatever is published while ingest is away is lost when the session expires, "
+                "so it must outlast every outage; write e.g. 7d"
+            )
         return value
 
     @field_validator("topic_root")
@@ -146,6 +173,16 @@ class IngestSettings(Section):
     )
     metrics_host: str = Field("127.0.0.1", description="Address on which ingest shows its metrics")
     metrics_port: int = Field(9464, ge=0, le=65535, description="Port of /metrics of ingest; 0 = none")
+
+    @field_validator("max_future")
+    @classmethod
+    def _is_a_wrong_clock(cls, value: timedelta) -> timedelta:
+        if value > _LONGEST_FUTURE:
+            raise ValueError(
+                "at most 1d is possible: it is meant for clocks that are a little fast, and what they send from the "
+                "future is answered as the newest; write e.g. 5m"
+            )
+        return value
 
 
 class SpoolSettings(Section):

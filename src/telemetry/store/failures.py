@@ -47,6 +47,15 @@ def classify(error: BaseException) -> Failure:
     return Failure.HALT
 
 
+def in_words(error: BaseException) -> str:
+    """What the log says of an error: its text, or what kind it is where it has none, as a TimeoutError of asyncio."""
+    if isinstance(error, asyncpg.InternalClientError):
+        # The server may end a statement between two of its messages, for a statement_timeout of the role for instance.
+        # asyncpg notices only with the next message that it sends, and has then thrown away what the server said.
+        return f"the server ended a statement before it was sent in full; see its statement_timeout ({error})"
+    return str(error) or type(error).__name__
+
+
 def is_about_rows(error: BaseException) -> bool:
     """Whether the rows are the reason, wherever they came from: no repetition changes anything."""
     return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in _OF_ROWS

@@ -6,14 +6,14 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import asyncpg
 import structlog
 
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.settings import Settings
-from telemetry.store.failures import Failure, classify
+from telemetry.store.failures import Failure, classify, in_words
 from telemetry.store.pool import close, connect
 
 log = structlog.get_logger()
@@ -60,7 +60,8 @@ class Link:
         self._backend: tuple[int, str] | None = None
         self._next_warning = 0.0
         self._is_cut = False
-        self._down_since: float | None = None
+        self._trouble: Literal["database_away", "stands_by"] | None = None
+        self._since = 0.0
 
     async def call(self, work: Work[Result]) -> Result:
         """Does work over the connection, again and again until the database is there for it.
@@ -86,10 +87,15 @@ class Link:
                     raise asyncio.CancelledError from error
                 self._note(error)
             else:
-                self._back()
+                self._over()
                 return result
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - many processes must not knock at once
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the database did not serve us at the last attempt."""
+        return self._trouble == "database_away"
 
     def cut(self) -> None:
         """Breaks the connection off at once: what waits for the server fails, also where it has stopped answering."""
@@ -141,24 +147,30 @@ class Link:
             # An error of ours says all that is to be said; with any other one the trace is what is wanted.
             raise error
         now = time.monotonic()
-        self._down_since = self._down_since or now
+        trouble: Literal["database_away", "stands_by"] = "stands_by" if isinstance(error, Occupied) else "database_away"
+        if trouble != self._trouble:
+            self._over()
+            self._trouble, self._since = trouble, now
         if now >= self._next_warning:
             self._next_warning = now + _WARN_EVERY_S
-            if isinstance(error, Occupied):
-                log.warning("stands_by", detail=str(error), purpose=self._purpose)
+            if trouble == "stands_by":
+                log.warning(trouble, detail=str(error), purpose=self._purpose)
                 return
             log.warning(
-                "database_away",
+                trouble,
                 detail="The database does not serve us; the work is repeated until it does.",
                 purpose=self._purpose,
-                error=str(error) or type(error).__name__,
+                error=in_words(error),
             )
 
-    def _back(self) -> None:
-        if self._down_since is not None:
-            seconds = round(time.monotonic() - self._down_since, 1)
-            self._down_since, self._next_warning = None, 0.0
+    def _over(self) -> None:
+        """What kept us from work does not any more; a database that was never away has not come back."""
+        trouble, self._trouble, self._next_warning = self._trouble, None, 0.0
+        seconds = round(time.monotonic() - self._since, 1)
+        if trouble == "database_away":
             log.info("database_back", detail="The database serves us.", purpose=self._purpose, seconds=seconds)
+        elif trouble == "stands_by":
+            log.info("takes_over", detail="No other process is in the way now.", purpose=self._purpose, seconds=seconds)
 
 
 async def _backend(connection: asyncpg.Connection) -> tuple[int, str]:

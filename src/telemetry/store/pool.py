@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from telemetry.errors import ConfigurationError, Unavailable
-from telemetry.settings import Settings
+from telemetry.settings import Settings, format_duration
 
 APPLICATION = "telemetry"
 ASKING = "api"
@@ -73,9 +73,9 @@ async def connect(settings: Settings, purpose: str = "", *, answer_within_s: flo
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         raise ConfigurationError(f"the database at {address(url)} refuses us: {error}; see database.url") from error
     except (TimeoutError, OSError, asyncpg.PostgresError) as error:
-        raise Unavailable(
-            f"the database at {address(url)} cannot be reached: {error or 'no answer in time'}"
-        ) from error
+        limit = format_duration(settings.database.connect_timeout)
+        reason = str(error) or f"no answer within database.connect_timeout = {limit}"
+        raise Unavailable(f"the database at {address(url)} cannot be reached: {reason}") from error
 
 
 @asynccontextmanager

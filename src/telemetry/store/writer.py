@@ -86,6 +86,11 @@ class Writer:
         self.is_barred = False
         self.place: UUID | None = None
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the database did not serve us at the last attempt."""
+        return self._link.is_away
+
     async def known(self) -> frozenset[UUID]:
         """Waits until the database is there, whoever else writes under this worker's name (`is_barred`).
 

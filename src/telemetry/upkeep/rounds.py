@@ -26,7 +26,7 @@ from telemetry.settings import Settings
 from telemetry.spans import QUARTER
 from telemetry.store import locks
 from telemetry.store.engine import recorded_engine
-from telemetry.store.failures import Failure, classify, is_about_rows
+from telemetry.store.failures import Failure, classify, in_words, is_about_rows
 from telemetry.store.link import ANSWER_WITHIN_S
 from telemetry.store.partitions import ensure_partitions
 from telemetry.store.pool import connection
@@ -72,11 +72,13 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 raise ConfigurationError(f"upkeep cannot go on: {error}") from error
             if is_about_rows(error):
                 log.error(
-                    "maintain_fails", detail="Rows keep upkeep from its work; it is tried again.", error=str(error)
+                    "maintain_fails", detail="Rows keep upkeep from its work; it is tried again.", error=in_words(error)
                 )
             else:
                 log.warning(
-                    "maintain_retry", detail="The database is away; upkeep goes on when it is back.", error=str(error)
+                    "maintain_retry",
+                    detail="The database is away; upkeep goes on when it is back.",
+                    error=in_words(error),
                 )
             await _pause(stop, settings.maintain.interval)
 

@@ -76,6 +76,42 @@ async def test_what_is_neither_true_nor_false_is_told_what_is(client: httpx.Asyn
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("path", "parameter", "allowed"),
+    [
+        ("quarantine/abc", "number", ["a whole number"]),
+        ("quarantine/99999999999999999999999", "number", ["at most 9223372036854775807"]),
+        ("quarantine/0", "number", ["at least 1"]),
+        ("devices?limit=x", "limit", ["a whole number"]),
+        ("devices?min_clock_skew=x", "min_clock_skew", ["a number"]),
+        ("devices?min_clock_skew=nan", "min_clock_skew", ["a finite number"]),
+    ],
+)
+async def test_what_is_no_number_is_told_what_is(
+    client: httpx.AsyncClient, path: str, parameter: str, allowed: list[str]
+) -> None:
+    answer = await client.get(f"/v1/{path}")
+    assert (answer.status_code, answer.json()["parameter"]) == (422, parameter), answer.text
+    assert answer.json()["allowed"] == allowed
+
+
+@pytest.mark.asyncio
+async def test_member_that_a_body_does_not_have_is_told_which_it_may(client: httpx.AsyncClient) -> None:
+    answer = await client.put("/v1/devices/xy", json={"domain": "wast", "nam": 1})
+    problem = answer.json()
+    assert (answer.status_code, problem["parameter"], problem["given"]) == (422, "nam", 1), answer.text
+    assert problem["allowed"] == ["domain", "name", "zone", "latitude", "longitude", "interval_s"]
+    answer = await client.put("/v1/devices/xy", json={"domain": "waste", "name": "x" * 201})
+    assert answer.json()["allowed"] == ["at most 200 characters"]
+    answer = await client.put("/v1/devices/xy", json={"domain": "waste", "name": 1})
+    assert answer.json()["allowed"] == ["text"]
+    wrong: list[Any] = [[], "text", 3]
+    for body in wrong:
+        answer = await client.put("/v1/devices/xy", json=body)
+        assert (answer.status_code, answer.json()["allowed"]) == (422, ["a JSON object"]), answer.text
+
+
+@pytest.mark.asyncio
 async def test_answer_that_is_too_large_is_refused_with_its_figure(client: httpx.AsyncClient) -> None:
     asked = {"metric": "power_w", "window": "1s", "start": "2000-01-01T00:00:00Z", "end": "2001-01-01T00:00:00Z"}
     problem = (await client.get("/v1/lighting/series", params=asked)).json()

@@ -14,11 +14,13 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from telemetry.demo import http
+from telemetry.demo.server import free_port
 from telemetry.ingest import service
 from telemetry.settings import Settings
 from tests.integration.ingest.test_former_sessions import leave_behind
 from tests.support.gateway import gateway
-from tests.support.ingesting import PATIENCE_S, outcomes, received
+from tests.support.ingesting import PATIENCE_S, is_subscribed, outcomes, received
 from tests.support.proxy import Proxy
 from tests.support.supervised import until
 
@@ -138,6 +140,33 @@ async def test_spool_of_a_standby_is_drained_while_it_stands_by(
                 await comes(lambda: any(each["event"] == "stands_by" for each in said))
                 await comes(lambda: not file.exists())
     assert reconnections(said) == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_standby_that_takes_over_says_so_and_not_that_the_database_was_away(
+    settings: Settings, connection: asyncpg.Connection
+) -> None:
+    port = free_port()
+    shown = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"metrics_port": port})})
+    url = f"http://127.0.0.1:{port}"
+    async with running(settings) as stop:
+        await until(connection, "SELECT count(*) FROM ingest_sessions WHERE answered", lambda n: n == 1)
+        with capture_logs() as said:
+            async with running(shown):
+                await comes(lambda: any(each["event"] == "stands_by" for each in said))
+                page = await http.get(f"{url}/metrics", within_s=PATIENCE_S) or ""
+                assert http.metric(page, "telemetry_ingest_standby") == 1
+                assert http.metric(page, "telemetry_ingest_mqtt_connected") == 0
+                assert await http.get(f"{url}/readyz", within_s=PATIENCE_S) is not None
+                stop.set()
+                await comes(lambda: any(each["event"] == "takes_over" for each in said))
+                async with asyncio.timeout(PATIENCE_S):
+                    while not await is_subscribed(f"{url}/metrics"):
+                        await asyncio.sleep(0.1)
+                page = await http.get(f"{url}/metrics", within_s=PATIENCE_S) or ""
+                assert http.metric(page, "telemetry_ingest_standby") == 0
+    assert {each["event"] for each in said} & {"database_away", "database_back"} == set()
 
 
 async def comes(happened: Callable[[], bool]) -> None:

@@ -6,15 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import aiomqtt
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from telemetry.demo import http
 from telemetry.settings import Settings
 from tests.support.gateway import gateway
-from tests.support.ingesting import PATIENCE_S, ingesting, received
+from tests.support.ingesting import PATIENCE_S, ingesting, outcomes, received
 
 OLDEST = "telemetry_ingest_oldest_message_age_seconds"
+DROPPED = "telemetry_ingest_mqtt_qos0_dropped_total"
 LAG = "telemetry_ingest_lag_seconds"
 
 
@@ -48,3 +51,31 @@ async def test_age_of_the_oldest_message_grows_while_nothing_commits(
             assert await shows(url, LAG, lambda _: True) == lag
         await received(connection, 3)
         await shows(url, OLDEST, lambda age: age == 0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_messages_of_qos_0_that_find_no_room_are_told_of(
+    settings: Settings, connection: asyncpg.Connection
+) -> None:
+    """One line for the burst, with all of it; a message is either in that line or stored."""
+    small = settings.mqtt.model_copy(update={"receive_maximum": 20})
+    settings = settings.model_copy(update={"mqtt": small})
+    published = 300
+    with capture_logs() as said:
+        async with ingesting(settings) as url, aiomqtt.Client(settings.mqtt.host, settings.mqtt.port) as sender:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE lighting_readings")
+                for number in range(published):
+                    body = f'{{"time": {time.time() - number - 1}, "power_w": 1.0}}'
+                    await sender.publish(f"{settings.mqtt.topic_root}/lighting/a", body, qos=0)
+                async with asyncio.timeout(PATIENCE_S):
+                    while not any(each["event"] == "mqtt_qos0_dropped" for each in said):
+                        await asyncio.sleep(0.1)
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    dropped = await shows(url, DROPPED, lambda value: value > 0)
+                    if (await outcomes(connection))["received"] + dropped == published:
+                        break
+                    await asyncio.sleep(0.1)
+    assert sum(each["messages"] for each in said if each["event"] == "mqtt_qos0_dropped") == dropped

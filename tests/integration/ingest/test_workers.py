@@ -69,6 +69,8 @@ async def test_three_workers_take_four_domains_and_strays(settings: Settings, co
         rows = await connection.fetch("SELECT DISTINCT worker FROM ledger ORDER BY worker")
         base = settings.mqtt.client_id
         assert [row["worker"] for row in rows] == names
+        await running.says("ingest_share_unfit")
+        assert running.said.count("ingest_share_unfit") == 1
         assert names[:3] == [f"{base}-energy", f"{base}-lighting", f"{base}-parking"]
         await running.shows(
             "telemetry_ingest_messages_total", {name: 3.0 if "strays" in name else 50.0 for name in names}

@@ -175,7 +175,7 @@ def test_ports_agree_between_settings_checks_mappings_and_readers() -> None:
     metrics_port = environment(ingest)["TELEMETRY_INGEST__METRICS_PORT"]
     assert api["ports"] == [f"127.0.0.1:8000:{api_port}"]
     assert f"127.0.0.1:{api_port}/readyz" in api["healthcheck"]["test"][-1]
-    assert f"127.0.0.1:{metrics_port}/metrics" in ingest["healthcheck"]["test"][-1]
+    assert f"127.0.0.1:{metrics_port}/readyz" in ingest["healthcheck"]["test"][-1]
     assert broker_options()["listener"] == [environment(ingest)["TELEMETRY_MQTT__PORT"]]
     assert mqtt["ports"] == [f"127.0.0.1:1883:{environment(ingest)['TELEMETRY_MQTT__PORT']}"]
     assert f"-p {environment(ingest)['TELEMETRY_MQTT__PORT']} " in mqtt["healthcheck"]["test"][-1]

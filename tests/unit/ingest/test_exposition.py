@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterable
 from multiprocessing import Pipe
 
@@ -16,10 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from structlog.testing import capture_logs
 
+from telemetry.demo.server import free_port
 from telemetry.ingest import exposition
 from telemetry.ingest.exposition import Page, answer_supervisor
-from telemetry.ingest.metrics import Metrics
+from telemetry.ingest.metrics import Metrics, of_process
 from telemetry.mqtt.stats import SessionStats
+from telemetry.settings import load_settings
 
 RECONNECTS = "telemetry_ingest_mqtt_reconnects_total"
 PATIENCE_S = 60.0
@@ -164,3 +169,66 @@ def test_counters_of_a_session_count_what_came_since() -> None:
         metrics.observe(stats, 0)
     assert metrics.registry.get_sample_value(RECONNECTS) == 5
     assert metrics.registry.get_sample_value("telemetry_ingest_mqtt_paused_seconds_total") == 2.5
+
+
+def session(*, connected: bool = True, standby: bool = False, away: bool = False) -> CollectorRegistry:
+    """The metrics of a session in that state."""
+    metrics = Metrics()
+    metrics.observe(SessionStats(connected=connected), 0)
+    metrics.ask(standby=lambda: standby, database_away=lambda: away)
+    return metrics.registry
+
+
+def test_page_is_ready_when_every_session_takes_in_or_stands_by() -> None:
+    made = Page()
+    made.add("1", of_process())
+    assert made.unready() == ["this process has no session yet, or does not answer"]
+    made.add("a", session())
+    made.add("b", session(connected=False, standby=True))
+    assert made.unready() == []
+    made.add("c", session(connected=False))
+    made.add("d", session(away=True))
+    assert made.unready() == ["c is not subscribed at the broker", "the database does not serve d"]
+
+
+def test_page_of_a_supervisor_is_ready_when_all_workers_are() -> None:
+    supervisor, worker = Page(), Page()
+    supervisor.add("supervisor", of_process())
+    worker.add("2", of_process())
+    (mine, its), (mine2, its2) = Pipe(), Pipe()
+    supervisor.add_process("1", mine)
+    supervisor.add_process("2", mine2)
+    with answer_supervisor(page(a=0), its), answer_supervisor(worker, its2):
+        assert supervisor.unready() == ["worker 2 has no session yet, or does not answer"]
+        worker.add("b", session())
+        assert supervisor.unready() == []
+        assert set(samples(supervisor, "process_resident_memory_bytes")) == {"supervisor", "2"}
+        worker.add("b", session(connected=False))
+        assert supervisor.unready() == ["b is not subscribed at the broker"]
+        for each in (mine, mine2):
+            each.close()
+
+
+def answered(port: int, path: str) -> tuple[int, str]:
+    """Status and body."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_port_of_the_metrics_has_three_paths_and_no_others() -> None:
+    port = free_port()
+    made = page(a=3)
+    with exposition.serve_page(made, load_settings(overrides={"ingest.metrics_port": port})):
+        status, text = answered(port, "/metrics")
+        assert (status, f'{RECONNECTS}{{worker="a"}} 3.0' in text) == (200, True)
+        assert answered(port, "/livez") == (200, '{"status": "ok"}')
+        assert answered(port, "/readyz") == (200, '{"status": "ready"}')
+        made.add("b", session(connected=False))
+        status, text = answered(port, "/readyz")
+        assert (status, json.loads(text)["detail"]) == (503, "b is not subscribed at the broker")
+        for path in ("/", "/nonsense", "/metrics/more", "/Metrics"):
+            status, text = answered(port, path)
+            assert (status, json.loads(text)["detail"]) == (404, "there are /metrics, /livez and /readyz")

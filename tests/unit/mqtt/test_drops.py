@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.mqtt import drops as module
-from telemetry.mqtt.drops import BrokerDrops
+from telemetry.mqtt.drops import VERSION, BrokerDrops
 from telemetry.mqtt.session import State
 from tests.unit.mqtt.far_side import Q0, FarSide, ended, publish
 
@@ -188,3 +188,11 @@ def test_counters_without_end_fill_no_memory(monkeypatch: pytest.MonkeyPatch) ->
     assert len(drops.values) == 3
     drops.take("$SYS/brokers/0/dropped", b"6")
     assert drops.total == 1
+
+
+def test_version_of_the_broker_is_kept_and_counts_nothing() -> None:
+    drops = BrokerDrops([*COUNTERS, VERSION])
+    drops.take(VERSION, b"mosquitto version 2.0.11")
+    assert drops.version == "mosquitto version 2.0.11"
+    drops.take(VERSION, b"7")
+    assert (drops.total, drops.values) == (0, {})
