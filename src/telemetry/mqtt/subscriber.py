@@ -31,8 +31,8 @@ CONNECT_WITHIN_S: Final = 10.0
 _LOOK_EVERY_S: Final = 0.05
 
 STABLE_AFTER_S: Final = 5.0
-"""A connection that the broker accepted and that lasted this long lets the backoff begin anew. Longer than one that ends
-because another process has our client id, until that one waits longer than this itself."""
+"""A connection that the broker accepted and that lasted this long lets the backoff begin anew; one that ends at once,
+as where another process has our client id, does not."""
 
 
 class Subscriber:
