@@ -19,17 +19,19 @@ LARGE_BATCHES: dict[str, Any] = {"ingest__batch_rows": 1_000, "ingest__batch_age
 
 @pytest.mark.asyncio
 async def test_poison_rows_amid_batches_are_refused_alone(scene: Scene) -> None:
-    """A NUL character, which PostgreSQL's texts cannot hold, in every 97th message."""
+    """In every 97th message, in turns: what the table refuses, and a NUL, which PostgreSQL's texts cannot hold."""
+    async with scene.database() as database:
+        await database.execute(f"ALTER TABLE {DOMAIN}_readings ADD CHECK (attributes ->> 'note' <> 'poison')")
     async with scene.ingesting(**LARGE_BATCHES), Publisher(scene.settings) as publisher:
         for number in range(3_000):
             if number % 97 == 50:
                 key = publisher.next()
-                publisher.refused[key] = publisher.body(key, note='"\\u0000"')
+                publisher.refused[key] = publisher.body(key, note='"\\u0000"' if number % 2 else '"poison"')
                 publisher.send(key, publisher.refused[key])
             else:
                 publisher.publish(1)
         await scene.settled(publisher)
-    account = await scene.account("poison row (NUL) in every 97th message", publisher)
+    account = await scene.account("poison row in every 97th message", publisher)
     account.assert_kept()
     assert account.ledger["rejected_by_database"] == len(publisher.refused) > 20
     assert await quarantined(scene) == publisher_payloads(publisher)

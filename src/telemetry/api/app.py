@@ -35,7 +35,7 @@ from telemetry.settings import Settings
 
 COMPRESSED_FROM = 4096
 """Bytes; below, compressing saves no packet."""
-_CLOSE_WITHIN_S = 5.0
+_CLOSE_WITHIN_S = 0.5
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -6,21 +6,26 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
 import structlog
 import uvicorn
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from telemetry.api.app import create_app
+from telemetry.api.problems import RETRY_AFTER_S, unavailable
 from telemetry.errors import ConfigurationError
 from telemetry.settings import ApiSettings, Settings
 
 log = structlog.get_logger()
 
-GRACE_S = 10
-"""Seconds that running requests get to end after SIGTERM."""
+GRACE_S = 3
+"""Seconds that running questions get to end after SIGTERM; then the database is taken from them, and they say so."""
+_ANSWER_WITHIN_S = 1
+"""Seconds for those answers; what waits for something else then is cancelled. All ends within 5 seconds."""
 
 YOUNG = 10_000
 """Objects that are made before the collector looks at them: the rows of an answer, which hold no cycles."""
@@ -32,7 +37,23 @@ else is answered; and next to nothing in this process is left in cycles."""
 
 
 class _Server(uvicorn.Server):
-    """Ends on SIGTERM and SIGINT as if that were ordinary, which it is: uvicorn would raise them again."""
+    """Ends on SIGTERM and SIGINT as if that were ordinary, which it is: uvicorn would raise them again.
+
+    Args:
+        cut: breaks off the connections to the database.
+    """
+
+    def __init__(self, config: uvicorn.Config, cut: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._cut = cut
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; cancelled, a question to a database that has stopped answering would wait on for it."""
+        cutting = asyncio.get_running_loop().call_later(GRACE_S, self._cut)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cutting.cancel()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -46,6 +67,31 @@ class _Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
 
+class _Told:
+    """ASGI middleware: what uvicorn cancels at the end is answered; uvicorn itself would log a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request."""
+        began = False
+
+        async def watch(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+            if not began:
+                problem = unavailable("stopping", "the service is being stopped; ask again later")
+                await problem.response(Request(scope), {"Retry-After": str(RETRY_AFTER_S)})(scope, receive, send)
+
+
 async def run(settings: Settings) -> None:
     """Serves HTTP until SIGTERM or SIGINT.
 
@@ -56,14 +102,15 @@ async def run(settings: Settings) -> None:
     with _listening(settings.api) as listener:
         server = _Server(
             uvicorn.Config(
-                app,
+                _Told(app),
                 log_config=None,
                 access_log=False,
                 lifespan="on",
-                timeout_graceful_shutdown=GRACE_S,
+                timeout_graceful_shutdown=GRACE_S + _ANSWER_WITHIN_S,
                 ws="none",
                 forwarded_allow_ips=settings.api.trusted_proxies,
-            )
+            ),
+            cut=lambda: app.state.service.cut(),
         )
         _tune_garbage_collector()
         log.info("api_listens", host=settings.api.host, port=settings.api.port)

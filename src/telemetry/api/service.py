@@ -58,6 +58,11 @@ class Service:
             settings, registry, pool, await create_pool(settings, "probe", size=PROBES, answer_within_s=READY_WITHIN_S)
         )
 
+    def cut(self) -> None:
+        """Breaks all connections off: what waits for the database fails at once, even if it has stopped answering."""
+        self.pool.terminate()
+        self.probe.terminate()
+
     def bound(self, precise: bool) -> Bound:
         """How many rows a question may read; `precise` if the figure is to be shown."""
         return Bound(self._sizing, self.settings.api.max_rows_read, precise)

@@ -22,6 +22,8 @@ from telemetry.domains import Domain, Reading
 from telemetry.errors import Reason, Rejected
 from telemetry.formats.quick import Stamp, quick_validator
 
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""The character as JSON has it; behind a further backslash it is the text of its escape, which is fine."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _OUT_OF_RANGE = {"greater_than_equal", "less_than_equal", "finite_number"}
 _SHOWN_FAULTS = 3
@@ -115,12 +117,19 @@ def attributes(extra: Mapping[str, Any]) -> str:
     """The fields that the model does not know, as JSON text.
 
     Raises:
-        Rejected: one of them is not a number that JSON or the database can hold.
+        Rejected: one of them is not a number that JSON or the database can hold, or not a text that it can.
     """
     try:
-        return json.dumps(extra, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(extra, allow_nan=False, ensure_ascii=False)
     except ValueError:
         raise Rejected(Reason.OUT_OF_RANGE, "an unknown field holds a number that is too large to be kept") from None
+    # The database would refuse it as well, but with it the whole batch, whose halves are tried then.
+    if "\\u0000" in text and _NUL.search(text):
+        raise Rejected(
+            Reason.REJECTED_BY_DATABASE,
+            "an unknown field holds a NUL character (U+0000), which PostgreSQL cannot store",
+        )
+    return text
 
 
 def _split(payload: bytes, at_most: int) -> list[bytes] | None:

@@ -73,9 +73,12 @@ class Accounts:
     async def close(self) -> None:
         """Writes what there is, if the database takes it at once, and closes the connection."""
         self.note()
-        with suppress(TimeoutError, ConfigurationError):
-            if self._resumed:
-                await asyncio.wait_for(self._write(), _LAST_WITHIN_S)
+        try:
+            with suppress(ConfigurationError):
+                if self._resumed:
+                    await asyncio.wait_for(self._write(), _LAST_WITHIN_S)
+        except TimeoutError:
+            self._link.cut()
         await self._link.close()
 
     async def _write(self) -> None:

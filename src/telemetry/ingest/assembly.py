@@ -39,6 +39,8 @@ log = structlog.get_logger()
 
 GRACE: Final = timedelta(seconds=2.5)
 """For what was received before the end is told to be committed; what is not is delivered again."""
+_LEAVE_WITHIN_S: Final = 0.5
+"""For the database to end what is broken off then; where it does not, its connections are cut."""
 _OBSERVE_S: Final = 0.2
 _ANSWER_EVERY_S: Final = 1.0
 _ECHOES: Final = 2
@@ -52,7 +54,7 @@ class Assembly:
     Args:
         share: what the session takes.
         known: what was on record of it; None where the database was away when it was asked.
-        sessions: the record, to be told what the broker has confirmed.
+        sessions: the record, to be told what the broker has confirmed; its connection is closed at the end.
         page: where its metrics are shown.
     """
 
@@ -105,13 +107,18 @@ class Assembly:
             if not working.done():
                 await self._finish(working)
         finally:
+            working.cancel()
+            if (await asyncio.wait({working}, timeout=_LEAVE_WITHIN_S))[1]:
+                # It takes leave of its transaction, statement by statement, and the server does not answer.
+                self._cut()
             await end(working, *ending)
             if self._detour is not None:
                 await self._detour.close()
             self._dropped.tell()
-            await self._accounts.close()
-            await self._devices.close()
-            await self._writer.close()
+            # All at once: each may have to give up a server that has stopped answering, and the end must not wait long.
+            await asyncio.gather(
+                self._accounts.close(), self._devices.close(), self._writer.close(), self._sessions.close()
+            )
         if not working.cancelled():
             working.result()
         return self._replaced.is_set()

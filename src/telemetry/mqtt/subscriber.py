@@ -29,8 +29,9 @@ CONNECT_WITHIN_S: Final = 10.0
 
 _LOOK_EVERY_S: Final = 0.05
 
-STABLE_AFTER_S: Final = 30.0
-"""A connection that lasted this long lets the backoff begin anew."""
+STABLE_AFTER_S: Final = 5.0
+"""A connection that the broker accepted and that lasted this long lets the backoff begin anew; one that ends at once,
+as where another process has our client id, does not."""
 
 
 class Subscriber:
@@ -168,18 +169,20 @@ class Subscriber:
     async def _keep_connected(self, tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         while not self._closing.is_set():
-            began = loop.time()
+            began, accepted = loop.time(), self._session.stats.connections
             try:
                 await self._connect_once(tls)
             except Unavailable as error:
-                delay = self._delay(error, loop.time() - began)
+                # An attempt may wait for long, too.
+                worked = self._session.stats.connections > accepted
+                delay = self._delay(error, loop.time() - began if worked else 0.0)
                 log.warning("mqtt_disconnected", detail=str(error), retry_s=round(delay, 2), broker=self._address)
                 await asyncio.sleep(delay)
 
-    def _delay(self, error: Unavailable, lasted: float) -> float:
+    def _delay(self, error: Unavailable, worked_s: float) -> float:
         if isinstance(error, TakenOver):
             return self._takeover_backoff.delay()
-        if lasted >= STABLE_AFTER_S:
+        if worked_s >= STABLE_AFTER_S:
             self._backoff.reset()
             self._takeover_backoff.reset()
         return self._backoff.delay()

@@ -45,7 +45,8 @@ _QUESTION_OPTIONS = (
     # to 32 times, and everybody else waits while they become rows. Linux doubles the figure.
     (socket.SOL_SOCKET, socket.SO_RCVBUF, 120_000),
 )
-_CLOSE_WITHIN_S = 2.0
+_CLOSE_WITHIN_S = 0.5
+"""An idle connection closes without an answer; one whose statement was cancelled waits for the server to confirm it."""
 
 
 async def connect(settings: Settings, purpose: str = "", *, answer_within_s: float | None = None) -> asyncpg.Connection:

@@ -19,7 +19,7 @@ from telemetry.store.pool import connect
 from tests.integration.ingest.broker_model import Broker, Message
 from tests.integration.ingest.commit_proxy import CommitProxy, Cut
 from tests.integration.ingest.process_model import Process, backends_gone
-from tests.integration.ingest.readings_model import MAX_PAYLOAD_BYTES, ROOT, START, Expected
+from tests.integration.ingest.readings_model import MAX_PAYLOAD_BYTES, POISON, ROOT, START, Expected
 from tests.integration.ingest.script import (
     ALL,
     Acknowledge,
@@ -59,6 +59,7 @@ class Promise:
         """Connects to the database, for the checks directly."""
         proxy = CommitProxy(settings.database.url.get_secret_value())
         direct = await connect(settings, "test")
+        await direct.execute(f"ALTER TABLE lighting_readings ADD CHECK (attributes ->> 'note' <> '{POISON}')")
         url = await proxy.open()
         database = settings.database.model_validate({**settings.database.model_dump(), "url": url})
         return cls(settings.model_copy(update={"database": database}), direct, proxy)

@@ -29,6 +29,8 @@ _WHOLE: Final[dict[str, tuple[str, bytes]]] = {
     "no elements": ("schema", b"[]"),
     "oversize": ("oversize", b'{"power_w": 1.0}'.ljust(MAX_PAYLOAD_BYTES + 1)),
 }
+POISON: Final = "poison"
+"""A note that the table is made to refuse."""
 FLAWS: Final = sorted(_FLAWS)
 WHOLE_FLAWS: Final = sorted(_WHOLE)
 
@@ -36,7 +38,7 @@ WHOLE_FLAWS: Final = sorted(_WHOLE)
 class Measured(NamedTuple):
     """A reading of a minute; few minutes and values make duplicates, completions and conflicts frequent.
 
-    A note with U+0000 is what JSON allows and PostgreSQL refuses.
+    A note with U+0000 is what JSON allows and no text of PostgreSQL holds; POISON is what the table refuses.
     """
 
     minute: int
@@ -118,10 +120,12 @@ class Expected:
 
     def _store(self, device: int, reading: Measured) -> list[str]:
         there, said = self.rows.get((device, reading.minute)), dict(reading.fields)
+        if "\0" in str(said.get("note")):
+            return ["rejected_by_database"]
         known = there or {}
         if any(known.get(name, value) != value for name, value in said.items()):
             return ["conflict"]
-        if "\0" in str(said.get("note")):
+        if said.get("note") == POISON:
             return ["rejected_by_database"]
         if there is not None and said.keys() <= there.keys():
             return ["duplicate"]

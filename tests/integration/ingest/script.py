@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mqtt5 import QoS
 
 from tests.integration.ingest.commit_proxy import Cut
-from tests.integration.ingest.readings_model import FLAWS, WHOLE_FLAWS, Content, Flawed, Measured
+from tests.integration.ingest.readings_model import FLAWS, POISON, WHOLE_FLAWS, Content, Flawed, Measured
 
 ALL: Final = 1_000_000
 
@@ -111,7 +111,7 @@ fields = st.fixed_dictionaries(
     optional={
         "power_w": weighted((3, st.just(1.0)), (1, st.just(2.0))),
         "lamp_on": weighted((3, st.just(True)), (1, st.just(False))),
-        "note": weighted((4, st.just("a")), (1, st.sampled_from(["b", "\0"]))),
+        "note": weighted((4, st.just("a")), (1, st.sampled_from(["b", POISON, "\0"]))),
         "tag": st.just("x"),
     },
 ).map(lambda found: tuple(found.items()) or (("power_w", 1.0),))

@@ -96,10 +96,11 @@ async def test_arrays_of_nothing_but_faults_are_counted_and_hold_nothing_up(
 async def test_conflicts_and_refused_rows_count_against_the_cap(
     settings: Settings, connection: asyncpg.Connection
 ) -> None:
+    await connection.execute("ALTER TABLE lighting_readings ADD CHECK (temperature_c <> 13)")
     now = datetime.now(UTC)
     payload = [{"time": now.isoformat(), "power_w": float(number)} for number in range(CAP)]
     times = [(now - timedelta(seconds=number)).isoformat() for number in range(1, 41)]
-    poison = [{"time": time, "power_w": 1.0, "note": "\x00"} for time in times]
+    poison = [{"time": time, "power_w": 1.0, "temperature_c": 13.0} for time in times]
     async with ingesting(capped(settings)), gateway(settings) as sender:
         await sender.send("lighting/lamp", [*payload, *poison])
         found = await received(connection, CAP + 40)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import asyncpg
 import pytest
 
 from telemetry.settings import Settings
+from telemetry.store import writer
 from tests.support.gateway import gateway
 from tests.support.ingesting import ingesting, received
 
@@ -160,8 +161,9 @@ async def test_array_keeps_its_good_readings_and_names_the_place_of_bad_ones(
 
 @pytest.mark.asyncio
 async def test_poison_rows_in_a_large_batch_are_found_alone(settings: Settings, connection: asyncpg.Connection) -> None:
+    await connection.execute("ALTER TABLE lighting_readings ADD CHECK (power_w <> 13)")
     poison = {17, 400, 999}
-    rows = [{"time": at(n), "power_w": 1.0} | ({"note": "\x00"} if n in poison else {}) for n in range(1_000)]
+    rows = [{"time": at(n), "power_w": 13.0 if n in poison else 1.0} for n in range(1_000)]
     async with ingesting(settings), gateway(settings) as sender:
         await sender.send("lighting/lamp", rows)
         found = await received(connection, 1_000)
@@ -171,10 +173,44 @@ async def test_poison_rows_in_a_large_batch_are_found_alone(settings: Settings, 
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_nul_characters_are_refused_alone_and_without_the_database(
+    settings: Settings, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL refuses the whole batch for one: a device that sends them would slow all others down."""
+
+    async def store_carefully(*_: object) -> NoReturn:
+        raise AssertionError("the database has refused a row")
+
+    monkeypatch.setattr(writer, "store_carefully", store_carefully)
+    said: dict[int, dict[str, Any]] = {
+        3: {"note": "a\0b"},
+        400: {"\0": 1},
+        500: {"deep": [{"note": "\\\0"}]},
+        700: {"note": "\\u0000"},
+    }
+    rows = [{"time": at(n), "power_w": 1.0, **said.get(n, {})} for n in range(1_000)]
+    async with ingesting(settings), gateway(settings) as sender:
+        await sender.send("lighting/lamp", rows)
+        await sender.send("lighting/nul", rows[3])
+        assert await received(connection, 1_001) == {"received": 1_001, "stored": 997, "rejected_by_database": 4}
+    refused = await connection.fetch("SELECT position, payload, detail FROM quarantine ORDER BY position")
+    assert [row["position"] for row in refused] == [3, 400, 500, None]
+    assert [json.loads(row["payload"]) for row in refused] == [rows[3], rows[400], rows[500], rows[3]]
+    assert {row["detail"] for row in refused} == {
+        "an unknown field holds a NUL character (U+0000), which PostgreSQL cannot store"
+    }
+    kept = await connection.fetchval("SELECT attributes ->> 'note' FROM lighting_readings WHERE attributes IS NOT NULL")
+    assert kept == "\\u0000"
+    assert await connection.fetchval("SELECT count(*) FROM devices") == 1
+
+
+@pytest.mark.asyncio
 async def test_bad_reading_spoils_no_other_of_its_device_and_time(
     settings: Settings, connection: asyncpg.Connection
 ) -> None:
-    poison = {"note": "\x00"}
+    await connection.execute("ALTER TABLE lighting_readings ADD CHECK (temperature_c <> 13)")
+    poison = {"temperature_c": 13.0}
     rows = [
         {"time": at(1), **poison},  # refused, so that the next one is the first
         {"time": at(1), "power_w": 1.0},  # stored

@@ -38,10 +38,11 @@ async def test_device_that_is_removed_is_new_with_its_next_reading(
 ) -> None:
     settings = settings.model_copy(update={"ingest": settings.ingest.model_copy(update={"unknown_devices": unknown})})
     before = (await devices.register(connection, {"bin-1": "waste", "bin-2": "waste"}))["bin-1"]
+    await connection.execute("ALTER TABLE waste_readings ADD CHECK (fill_level_pct <> 13)")
     now = datetime.now(UTC).replace(microsecond=0)
     async with ingesting(settings), gateway(settings) as sender:
-        # The database refuses a text with U+0000, so the device's key is remembered, and it has no reading.
-        await sender.send("waste/bin-1", {"time": now.isoformat(), "fill_level_pct": 5, "note": "\0"})
+        # The database refuses it, so the device's key is remembered, and it has no reading.
+        await sender.send("waste/bin-1", {"time": now.isoformat(), "fill_level_pct": 13})
         assert await received(connection, 1) == {"received": 1, "rejected_by_database": 1}
         assert await devices.remove(connection, "bin-1")
         for number in range(2):

@@ -122,6 +122,16 @@ def test_unknown_field_with_an_infinite_number_is_refused() -> None:
         attributes(said(b'{"power_w": 1, "x": 1e999}').extra)
 
 
+@given(st.dictionaries(texts := st.text(alphabet='a\0\\u"é', max_size=8), st.lists(texts | st.integers())))
+def test_unknown_field_with_a_nul_is_refused_wherever_it_is_and_no_other(extra: dict[str, list[str | int]]) -> None:
+    if any("\0" in str(part) for name, values in extra.items() for part in (name, *values)):
+        with pytest.raises(Rejected, match="NUL") as caught:
+            attributes(extra)
+        assert caught.value.reason is Reason.REJECTED_BY_DATABASE
+    else:
+        assert json.loads(attributes(extra)) == extra
+
+
 @given(st.binary(max_size=200) | st.text(alphabet='{}[]",:0123456789.eE-truefalsn \\u', max_size=80).map(str.encode))
 def test_any_bytes_become_a_reading_or_a_reason(payload: bytes) -> None:
     for element in NATIVE.each(payload):

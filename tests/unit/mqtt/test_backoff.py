@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
+from telemetry.errors import Unavailable
 from telemetry.mqtt.backoff import Backoff
+from telemetry.mqtt.subscriber import STABLE_AFTER_S, Subscriber
+from telemetry.settings import MqttSettings
 
 
 class Highest(Random):
@@ -45,3 +48,15 @@ def test_backoff_never_goes_below_the_floor() -> None:
 def test_backoff_survives_years_of_attempts() -> None:
     backoff = Backoff(0.1, 30.0, random=Highest())
     assert {backoff.delay() for _ in range(5000)} >= {30.0}
+
+
+def test_connection_that_worked_for_some_seconds_lets_the_backoff_begin_anew() -> None:
+    subscriber = Subscriber(MqttSettings(), ["a/#"], lambda first, messages: None)
+    subscriber._backoff = Backoff(0.1, 30.0, random=Highest())
+    broken = Unavailable("the broker is away")
+    # Connections that end at once, as where another process has the client id, are no reason to hurry.
+    delays = [subscriber._delay(broken, worked_s) for worked_s in (0.0, 0.0, 1.0, 0.0, 2.0, 0.0, 0.0)]
+    assert delays[-1] == 6.4
+    assert subscriber._delay(broken, 15.0) == 0.1
+    assert subscriber._delay(broken, 0.0) == 0.2
+    assert STABLE_AFTER_S <= 5.0
