@@ -15,7 +15,8 @@ readings that they were made of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -40,27 +41,33 @@ _TWO_DAYS = timedelta(days=2)
 _LOOKS = 4
 """Stretches of time with late quarters on one side of a range that are looked through one by one."""
 
+_MANY = 1000
+"""Late quarters, weeks of them, that are not worth being told apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the roll-ups may not show around a range.
 
     Attributes:
-        late: the late quarters of an hour within reach that do not lie within the range, in order.
+        late_before, late_after: the late quarters of an hour within reach that begin before the range, and those that
+            end after it; in order.
         has_swaps: whether the meter of a counter was ever swapped.
         cells_from: where cells of counters begin, if these tell of all readings that there are, or were; None where
             raw rows have to be looked through.
     """
 
-    late: Sequence[datetime]
+    late_before: Sequence[datetime]
+    late_after: Sequence[datetime]
     has_swaps: bool = False
     cells_from: datetime | None = None
 
     @classmethod
     def of(cls, question: Question, scope: Scope) -> Surroundings:
         """From a scope that has looked for late quarters up to the reach and a quarter around the range."""
-        late = (each for each in scope.late if each < question.start or each + QUARTER > question.end)
-        return cls(sorted(late), scope.has_swaps, _cells_from(question, scope))
+        before = scope.late[: bisect_left(scope.late, question.start)]
+        after = scope.late[bisect_right(scope.late, question.end - QUARTER) :]
+        return cls(before, after, scope.has_swaps, _cells_from(question, scope))
 
 
 def _cells_from(question: Question, scope: Scope) -> datetime | None:
@@ -117,17 +124,15 @@ class Neighbours:
 
     def _where_cells_do_not_tell(self, statement: Statement) -> Iterator[str]:
         start, end = self.question.start, self.question.end
-        before = [(each, min(each + QUARTER, start)) for each in self.around.late if each < start]
-        after = [(max(each, end), each + QUARTER) for each in self.around.late if each + QUARTER > end]
         if (edge := _at_or_before(start)) < start:
             yield self._nearest(statement, "here", (edge, start), "DESC")
         if (edge := _at_or_after(end)) > end:
             yield self._nearest(statement, "here", (end, edge), "ASC")
         # Any device may have reported here, if late.
-        for stretch in _stretches(before):
-            yield self._nearest(statement, "devices", stretch, "DESC")
-        for stretch in _stretches(after):
-            yield self._nearest(statement, "devices", stretch, "ASC")
+        for since, until in stretches(self.around.late_before):
+            yield self._nearest(statement, "devices", (since, min(until, start)), "DESC")
+        for since, until in stretches(self.around.late_after):
+            yield self._nearest(statement, "devices", (max(since, end), until), "ASC")
 
     def _nearest(self, statement: Statement, devices: str, stretch: Span, order: str) -> str:
         column = f"r.{identifier(self.metric.name)}"
@@ -208,14 +213,14 @@ class Neighbours:
 
     def _bounds(self, statement: Statement) -> str:
         """`bounds`: between which instants the neighbours of the range may lie, by device."""
-        question, late = self.question, self.around.late
+        question, around = self.question, self.around
         start, end = question.start, question.end
 
         def at(instant: datetime | None) -> str:
             return statement.add(instant, "timestamptz")
 
-        late_before = at(min((each for each in late if each < start), default=None))
-        late_after = at(end + self.reach if any(each + QUARTER > end for each in late) else None)
+        late_before = at(around.late_before[0] if around.late_before else None)
+        late_after = at(end + self.reach if around.late_after else None)
         day = statement.add(LONGEST_DAY, "interval")
         days, has_value = self._relation("1d"), f"{identifier(f'{self.metric.name}_count')} > 0"
         # The newest day that is wholly before the range and has a value bounds the search; without one, the values may
@@ -300,10 +305,12 @@ class Neighbours:
         return statement.add(self.question.domain.name, "text")
 
 
-def _stretches(spans: Iterable[Span]) -> list[Span]:
-    """Few stretches that hold the spans; within a day, it does not matter how much of it is looked through."""
+def stretches(quarters: Sequence[datetime]) -> list[Span]:
+    """Few stretches that hold the quarters; within a day, it does not matter how much of it is looked through."""
+    if len(quarters) > _MANY:
+        return [(quarters[0], quarters[-1] + QUARTER)]
     gap = timedelta(days=1)
-    found = joined(spans, gap)
+    found = joined(((each, each + QUARTER) for each in quarters), gap)
     while len(found) > _LOOKS:
         gap *= 2
         found = joined(found, gap)

@@ -24,7 +24,9 @@ SELECT
     now() AS as_of,
     (SELECT closed_until FROM closings WHERE domain = $1) AS closed_until,
     (SELECT value FROM telemetry_meta WHERE key = 'timezone') AS city_zone,
-    ARRAY (SELECT DISTINCT bucket FROM late_ranges WHERE domain = $1 AND bucket >= $2 AND bucket < $3) AS late,
+    ARRAY (
+        SELECT DISTINCT bucket FROM late_ranges WHERE domain = $1 AND bucket >= $2 AND bucket < $3 ORDER BY bucket
+    ) AS late,
     CASE WHEN $4::text[] IS NULL AND $5::text[] IS NULL THEN NULL
          ELSE ARRAY (SELECT device_key FROM chosen ORDER BY device_key) END AS device_keys,
     CASE $6::text WHEN 'none' THEN 1
@@ -63,7 +65,7 @@ class Scope:
         as_of: what changes later than what can be seen now is noted later than that.
         closed_until: what ends at or before it is closed; None before the first round of upkeep.
         city_zone: time zone of the days of the daily roll-ups.
-        late: starts of the quarters of an hour whose roll-up rows may be stale.
+        late: starts of the quarters of an hour whose roll-up rows may be stale, in order.
         device_keys: only these; None where the question names neither devices nor zones.
         groups: as far as the registry knows.
         counters_from: from when on the counters whose changes are asked for have cells; None where they have none.
