@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -37,10 +38,12 @@ async def hanging(server: LocalPostgres) -> AsyncIterator[None]:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+@pytest.mark.parametrize("spooled", [False, True], ids=["none", "spool"])
 async def test_ingest_ends_in_time_while_the_database_hangs(
-    durable_scene: Scene, durable_server: LocalPostgres
+    durable_scene: Scene, durable_server: LocalPostgres, spooled: bool
 ) -> None:
-    process = durable_scene.process()
+    more: dict[str, Any] = {"spool__directory": durable_scene.folder, "spool__after": "1s"} if spooled else {}
+    process = durable_scene.process(**more)
     await process.start()
     try:
         await process.subscribed()
@@ -51,14 +54,16 @@ async def test_ingest_ends_in_time_while_the_database_hangs(
                     began = time.monotonic()
                     assert await process.stop() == 0
                     took = time.monotonic() - began
-            async with durable_scene.ingesting():
+            async with durable_scene.ingesting(**more):
                 await durable_scene.settled(publisher)
     finally:
         await process.kill()
-    assert "Traceback" not in durable_scene.log.read_text()
-    (
-        await durable_scene.account("SIGTERM while PostgreSQL is stopped (SIGSTOP)", publisher, f"{took:.1f} s")
-    ).assert_kept()
+    said = durable_scene.log.read_text()
+    assert "Traceback" not in said
+    assert ("are acknowledged and nowhere else" in said) is spooled
+    case = f"SIGTERM while PostgreSQL is stopped{', with a spool' if spooled else ''}"
+    account = await durable_scene.account(case, publisher, f"{took:.1f} s")
+    account.assert_kept()
     assert took < END_WITHIN_S
 
 

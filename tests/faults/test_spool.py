@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import os
 import signal
 import subprocess
@@ -32,6 +34,7 @@ from telemetry.store.migrate import migrate
 from telemetry.store.pool import connection as connected
 from tests.faults.scene import END_WITHIN_S
 from tests.support.broker_fixtures import MosquittoFactory
+from tests.support.disks import small_disk
 from tests.support.gateway import gateway
 from tests.support.ingesting import PATIENCE_S, ingesting, outcomes
 from tests.support.server import find_bindir, server_options, temporary_directory
@@ -186,7 +189,7 @@ class Process:
             "INGEST__BATCH_AGE": "10ms",
             "INGEST__BATCH_ROWS": settings.ingest.batch_rows,
             "SPOOL__DIRECTORY": settings.spool.directory,
-            "SPOOL__AFTER": "300ms",
+            "SPOOL__AFTER": f"{settings.spool.after.total_seconds()}s",
         }
         environment = {**os.environ, **{f"TELEMETRY_{name}": str(value) for name, value in variables.items()}}
         with log.open("ab") as output:
@@ -537,27 +540,20 @@ async def test_full_spool_acknowledges_nothing_more_until_there_is_room(city: Ci
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if made.returncode:
-        pytest.skip("a file system cannot be mounted here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", "1m") as made:
+        yield made
 
 
 @pytest.mark.long
 @pytest.mark.asyncio
 @pytest.mark.parametrize("room", [True, False], ids=["some room", "no room"])
-async def test_disk_full_under_the_spool_loses_nothing(city: City, small_disk: Path, room: bool) -> None:
-    city = city.with_settings(ingest__batch_rows=100, spool__directory=small_disk, mqtt__receive_maximum=500)
-    city.file = small_disk / city.file.name
+async def test_disk_full_under_the_spool_loses_nothing(city: City, disk: Path, room: bool) -> None:
+    city = city.with_settings(ingest__batch_rows=100, spool__directory=disk, mqtt__receive_maximum=500)
+    city.file = disk / city.file.name
     if not room:
-        (small_disk / "other").write_bytes(b"x" * (1024 * 1024 - 8192))
+        (disk / "other").write_bytes(b"x" * (1024 * 1024 - 8192))
     async with ingesting(city.settings) as url:
         async with database_away(city):
             publishing = asyncio.create_task(publish(city.settings, range(400), filler="x" * 4_000))
@@ -566,6 +562,55 @@ async def test_disk_full_under_the_spool_loses_nothing(city: City, small_disk: P
             assert ((await metric(url, "spooled_messages_total")) == 0) is not room
         assert await city.settled(400) == {"received": 400, "stored": 400}
         await ends(city)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_full_disk_takes_messages_again_before_the_spool_is_empty(city: City, tmp_path: Path) -> None:
+    """As where the quota is full: what is drained makes room."""
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        city = city.with_settings(ingest__batch_rows=20, mqtt__receive_maximum=500, spool__directory=disk)
+        city.file = disk / city.file.name
+        async with ingesting(city.settings) as url:
+            async with database_away(city):
+                publishing = asyncio.create_task(publish(city.settings, range(1_200), filler="x" * 4_000))
+                await reaches(url, "spool_full", 1)
+                await publishing
+                kept = await metric(url, "spooled_messages_total")
+            assert kept is not None
+            await reaches(url, "spooled_messages_total", kept + 1)
+            assert await city.settled(1_200) == {"received": 1_200, "stored": 1_200}
+            await ends(city)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+async def test_spool_is_told_at_the_end_and_from_the_next_start(city: City, start: Callable[[City], Process]) -> None:
+    process = start(city)
+    await reaches(process.url, "mqtt_connected", 1)
+    async with database_away(city):
+        await publish(city.settings, range(200))
+        await reaches(process.url, "spooled_messages_total", 200)
+        assert await process.end(signal.SIGTERM) == 0
+        last = [line for line in process.said.splitlines() if "ingest_stopped" in line]
+        assert len(last) == 1
+        told = json.loads(last[0])
+        assert (told["file"], told["messages"]) == (str(city.file), 200)
+        assert "acknowledged" in told["detail"]
+        # Nothing is received until `spool.after` has passed twice, but what is there is known before.
+        process = start(city.with_settings(spool__after="5s"))
+        shown = set[float]()
+        while (connected := await metric(process.url, "mqtt_connected")) != 1:
+            assert process.process.poll() is None, process.said
+            if connected is not None:
+                shown.add(await metric(process.url, "spool_messages") or 0.0)
+            await asyncio.sleep(0.02)
+        assert await metric(process.url, "spool_messages") == 200
+        assert {each for each in shown if not math.isnan(each)} == {200.0}
+        assert (await metric(process.url, "spool_bytes") or 0) > 10_000
+    assert await city.settled(200) == {"received": 200, "stored": 200}
+    await ends(city)
+    assert await metric(process.url, "spool_messages") == await metric(process.url, "spooling") == 0
 
 
 def damage(file: Path, this: bytes, to: bytes) -> None:

@@ -107,11 +107,8 @@ class Assembly:
             if not working.done():
                 await self._finish(working)
         finally:
-            working.cancel()
-            if (await asyncio.wait({working}, timeout=_LEAVE_WITHIN_S))[1]:
-                # It takes leave of its transaction, statement by statement, and the server does not answer.
-                self._cut()
-            await end(working, *ending)
+            await self._break_off(working)
+            await end(*ending)
             if self._detour is not None:
                 await self._detour.close()
             self._dropped.tell()
@@ -194,9 +191,27 @@ class Assembly:
         closing = asyncio.create_task(self._subscriber.close(GRACE), name="close")
         await asyncio.wait({closing, working}, timeout=2 * GRACE.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
         await end(closing)
-        log.info(
-            "ingest_stopped", detail="What was not committed stays with the broker.", client_id=self._share.client_id
+        await self._break_off(working)
+        client_id = self._share.client_id
+        if self._detour is None or (left := self._detour.left) is None:
+            log.info("ingest_stopped", detail="What was not committed stays with the broker.", client_id=client_id)
+            return
+        log.warning(
+            "ingest_stopped",
+            detail="The messages in the spool are acknowledged and nowhere else; they are stored when ingest runs "
+            "again. What is neither there nor committed stays with the broker.",
+            client_id=client_id,
+            file=str(left[0]),
+            messages=left[1],
         )
+
+    async def _break_off(self, working: asyncio.Task[None]) -> None:
+        """Ends the work where it stands."""
+        working.cancel()
+        if (await asyncio.wait({working}, timeout=_LEAVE_WITHIN_S))[1]:
+            # It takes leave of its transaction, statement by statement, and the server does not answer.
+            self._cut()
+        await end(working)
 
     async def _observe(self) -> None:
         while True:

@@ -14,11 +14,13 @@ what is in hand goes to the database straight, so that a disk without any room s
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
@@ -81,6 +83,8 @@ class Detour:
         self._head = asyncio.Lock()
         self._room = asyncio.Event()
         self._warned = False
+        # What an earlier process has left is known when the spool is open.
+        metrics.holds(math.nan, math.nan)
 
     @property
     def oldest_us(self) -> int | None:
@@ -92,6 +96,11 @@ class Detour:
         """Whether nothing waits for the database: neither acknowledged, in the spool, nor in hand."""
         return not self._in_hand and not self._spool.exists
 
+    @property
+    def left(self) -> tuple[Path, int] | None:
+        """The file in which messages wait that are acknowledged, and how many; None where none do."""
+        return (self._spool.path, self._spool.messages) if self._spool.messages else None
+
     async def open(self) -> None:
         """Takes the spool, and gives the database `spool.after` to be there; to be called before messages can come.
 
@@ -99,6 +108,8 @@ class Detour:
         in the spool is committed meanwhile.
         """
         await self._take_spool()
+        self._metrics.spooling(self._spool.exists)
+        await self._measure()
         self._ready = asyncio.create_task(self._begin(), name="ready")
         await asyncio.wait({self._ready}, timeout=self._after_s)
         if self._barred():
@@ -170,6 +181,7 @@ class Detour:
 
     async def _go_straight(self) -> bool:
         """Until the intake is drained (True), or the database has been away for too long (False)."""
+        self._metrics.spooling(False)
         running = asyncio.create_task(self._pipeline.run(), name="straight")
         try:
             while not running.done() and self._pipeline.stands_still_s() < self._after_s:

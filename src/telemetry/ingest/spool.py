@@ -3,8 +3,9 @@
 The calls block; the one thread of `ingest.detour` makes them. The file is there only while something waits in it.
 SQLite itself refuses what exceeds the quota. Each batch has a digest; what does not agree with it is never handed out.
 
-A batch is removed after its commit. Where the disk has no room even for that, the batch is only remembered as drained,
-and the file goes as a whole when all of it is. A crash in between is no harm: the database knows the last id that was
+A batch is removed after its commit, and its pages are used again; that needs room in the write-ahead log, so what the
+disk has left must stay beyond a reserve. Where others have taken that, the batch is only remembered as drained, and the
+file goes as a whole when all of it is. A crash in between is no harm: the database knows the last id that was
 committed, and everything up to it was committed before.
 """
 
@@ -24,8 +25,13 @@ from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.ingest.parcel import Parcel, pack, unpack
 
 _FORMAT: Final = 1
-_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM)
+_ROOM = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM)
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PLENTY: Final = 8 * 1024 * 1024
+"""With so many bytes left on the disk, and room for two batches, the log may grow as SQLite has it, to some 4 MiB. With
+less, it is brought over into the file before each batch."""
+_RESERVE: Final = 128 * 1024
+"""Bytes of the log, or of the disk for it, that no batch may take: with them one is taken out."""
 _TABLE = """
 CREATE TABLE IF NOT EXISTS batches (
     position INTEGER PRIMARY KEY, id BLOB NOT NULL, messages INTEGER NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL
@@ -60,6 +66,7 @@ class Spool:
         self._lock: int | None = None
         self._database: sqlite3.Connection | None = None
         self._last = self._drained = 0
+        self._largest = 0
         self._handed_out: tuple[int, int] | None = None
         self._leaving = False
 
@@ -97,6 +104,7 @@ class Spool:
         if self._database is None:
             self._create()
         assert self._database is not None
+        self._require_room(len(body))
         with self._explained():
             self._database.execute(
                 "INSERT INTO batches VALUES (?, ?, ?, ?, ?)",
@@ -170,11 +178,8 @@ class Spool:
         if self._database is None:
             return 0
         with self._explained():
-            pages, free, each = (
-                self._database.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("page_count", "freelist_count", "page_size")
-            )
-        return int((pages - free) * each)
+            pages, unused, each = self._pages()
+        return (pages - unused) * each
 
     def close(self) -> None:
         """Leaves the file and the lock; what waits stays."""
@@ -240,6 +245,52 @@ class Spool:
         database.execute(_TABLE)
         database.execute(f"PRAGMA user_version = {_FORMAT}")
 
+    def _require_room(self, size: int) -> None:
+        """Refuses a batch after which the disk would have no room to take one out; so one that is drained makes room.
+
+        Raises:
+            SpoolFull: it is refused.
+        """
+        self._largest = max(self._largest, size)
+        if self._left() >= _PLENTY + 2 * self._largest:
+            return
+        with self._explained():
+            self._bring_over()
+            _, unused, each = self._pages()
+        # Each page has four bytes that say where the rest is; and the tree may grow by some.
+        grows = max(0, -(-size // (each - 4)) + 4 - unused) * each
+        logged = self._largest + self._largest // 64 + _RESERVE
+        if (left := self._left()) < grows + max(0, logged - self._log_size()):
+            raise SpoolFull(self._disk_is_full(left))
+
+    def _bring_over(self) -> None:
+        """Brings what is in the log into the file; the log begins anew and keeps the room that it has."""
+        assert self._database is not None
+        self._database.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+
+    def _pages(self) -> tuple[int, int, int]:
+        """Pages of the file, those of them that are not used, and bytes of each."""
+        assert self._database is not None
+        pages, unused, each = (
+            int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return pages, unused, each
+
+    def _left(self) -> int:
+        """Bytes that the disk has left for us."""
+        try:
+            found = os.statvfs(self.path.parent)
+        except OSError as error:
+            raise SpoolFull(f"the disk of the spool {self.path} does not answer: {error.strerror}") from error
+        return found.f_bavail * found.f_frsize
+
+    def _log_size(self) -> int:
+        try:
+            return self._log.stat().st_size
+        except OSError:
+            return 0
+
     def _count(self) -> None:
         assert self._database is not None
         self.messages, self._last = self._database.execute(
@@ -260,6 +311,8 @@ class Spool:
         assert self._database is not None
         with suppress(SpoolFull), self._explained():
             self._database.execute("DELETE FROM batches WHERE position <= ?", (position,))
+            if self._left() < _PLENTY + 2 * self._largest:
+                self._bring_over()
         self._drained, self._handed_out = max(self._drained, position), None
         self.messages -= messages
 
@@ -277,13 +330,22 @@ class Spool:
             yield
         except sqlite3.Error as error:
             code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+            if code == sqlite3.SQLITE_FULL:
+                # SQLite says the same of both; a batch is kept only where the disk has more left than this.
+                left = self._left()
+                by_quota = f"the spool {self.path} has no room: spool.quota is {self._quota:,} bytes"
+                raise SpoolFull(by_quota if left >= _RESERVE else self._disk_is_full(left)) from error
             if code in _ROOM:
-                raise SpoolFull(
-                    f"the spool {self.path} has no room: {error}; spool.quota is {self._quota:,}"
-                ) from error
+                raise SpoolFull(f"the spool {self.path} cannot be written: {error}") from error
             if code in _DAMAGE:
                 raise self._damaged(str(error)) from error
             raise ConfigurationError(f"the spool {self.path} cannot be used: {error}") from error
+
+    def _disk_is_full(self, left: int) -> str:
+        return (
+            f"the spool {self.path} has no room: its disk is full, {left:,} bytes are left "
+            f"(spool.quota is {self._quota:,})"
+        )
 
     def _damaged(self, what: str) -> ConfigurationError:
         return ConfigurationError(

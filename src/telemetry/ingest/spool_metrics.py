@@ -33,8 +33,8 @@ class SpoolMetrics:
         """Messages begin to go to the spool, or end to."""
         self._spooling.set(spooling)
 
-    def holds(self, messages: int, size: int) -> None:
-        """So many messages wait in so many bytes."""
+    def holds(self, messages: float, size: float) -> None:
+        """So many messages wait in so many bytes; NaN where that is not known."""
         self._messages.set(messages)
         self._bytes.set(size)
 

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,6 +19,7 @@ from telemetry.errors import ConfigurationError, Unavailable
 from telemetry.ingest.intake import Arrival, size_of
 from telemetry.ingest.parcel import Kept, Parcel, pack, unpack
 from telemetry.ingest.spool import Spool, SpoolFull, check_directory
+from tests.support.disks import small_disk
 
 QUOTA = 1024 * 1024
 Open = Callable[..., Spool]
@@ -61,10 +63,17 @@ def drain(spool: Spool) -> Parcel:
     return oldest
 
 
-def fill(spool: Spool, kept: list[Parcel]) -> None:
+def write_on(file: Path) -> NoReturn:
+    """Writes until it raises."""
+    with file.open("wb", buffering=0) as opened:
+        while True:
+            opened.write(bytes(4096))
+
+
+def fill(spool: Spool, kept: list[Parcel], size: int = 20_000) -> None:
     """Appends until it raises; notes what was kept."""
-    for number in range(100):
-        spool.append(each := parcel(number, 20_000))
+    for number in range(1_000):
+        spool.append(each := parcel(number, size))
         kept.append(each)
 
 
@@ -148,6 +157,34 @@ def test_full_spool_refuses_and_takes_again_what_there_is_room_for(opened: Open)
     drain(spool)
     spool.append(last := parcel(0, 20_000))
     assert ids(spool) == [each.id for each in [*kept[1:], last]]
+
+
+@pytest.mark.parametrize("size", ["1m", "8m"])
+def test_full_disk_is_named_and_has_room_again_for_what_is_drained(opened: Open, tmp_path: Path, size: str) -> None:
+    with small_disk(tmp_path / "disk", size) as disk:
+        spool = opened(disk, 64 * QUOTA)
+        kept: list[Parcel] = []
+        with pytest.raises(SpoolFull, match=r"w\.sqlite has no room: its disk is full, [\d,]+ bytes are left"):
+            fill(spool, kept, 50_000)
+        assert len(kept) > 2
+        for number in range(3 * len(kept)):
+            full = spool.size()
+            assert drain(spool) == kept.pop(0)
+            assert spool.size() < full
+            spool.append(each := parcel(number, 50_000))
+            kept.append(each)
+            with pytest.raises(SpoolFull, match="its disk is full"):
+                spool.append(parcel(0, 50_000))
+        # Others have taken what we had left: removals still find room in the log.
+        with pytest.raises(OSError, match="No space"):
+            write_on(disk / "other")
+        full = spool.size()
+        assert drain(spool) == kept.pop(0)
+        assert spool.size() < full
+        assert ids(spool) == [each.id for each in kept]
+        spool.clear()
+        assert not spool.exists
+        spool.close()
 
 
 def test_removal_without_room_on_the_disk_is_made_good_by_the_end(
