@@ -82,6 +82,5 @@ async def test_workers_end_in_time_while_the_database_hangs(
                 assert await running.end() == 0
                 took = time.monotonic() - began
         assert not any(worker.is_running() for worker in workers)
-        assert running.said.count("ingest_stopped") == SESSIONS, running.said
         assert "Traceback" not in running.said
     assert took < END_WITHIN_S

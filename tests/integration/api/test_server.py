@@ -83,7 +83,8 @@ async def test_server_ends_in_time_and_answers_while_the_database_hangs(
     assert took < END_WITHIN_S
     assert [answer.status_code for answer in answers] == [503, 503]
     kinds = [answer.json()["type"].rpartition(":")[2] for answer in answers]
-    assert kinds == ["database-away", "stopping"]
+    # The one that had its connection has a second to say so before it is cancelled like the other.
+    assert (kinds[0] in ("database-away", "stopping"), kinds[1]) == (True, "stopping"), kinds
 
 
 def behind(settings: Settings, proxy: Proxy) -> Settings:
