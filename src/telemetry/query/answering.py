@@ -142,15 +142,15 @@ class _Answering:
         size = self._buckets_of(streaming.at_once)
         stretches = self._stretches(size, streaming.max_values)
         points: list[Point] = []
-        is_over = True
+        rest: AsyncIterator[Series] | None = None
         async for some in stretches:
             points += some.made
-            if is_over := len(points) <= streaming.at_once:
-                continue
-            break
+            if len(points) > streaming.at_once:
+                rest = stretches
+                break
         # What is still to come is known by the end of the range alone.
         settled_until = await self._stretch(max(0, self._buckets - size), size)._settled_until({})
-        return self._series(made=points, settled_until=settled_until, rest=None if is_over else stretches)
+        return self._series(made=points, settled_until=settled_until, rest=rest)
 
     def _series(self, **told: Any) -> Series:
         return Series(self.plan, self.expected, self.scope, **told)
